@@ -1,0 +1,119 @@
+"""What a planner is asked and what it answers, as values: no clock, no Ray, no HTTP.
+In: the work left, the deadline, zones with their curves and operating points, pause costs. Out: a Plan.
+The policies turn one into the other; the controller acts on the plan's current slot.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Basis = Literal["measured", "assumed"]
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """A way to run: workers (and a power limit), with measured throughput and power of all workers together."""
+
+    workers: int
+    steps_per_s: float
+    power_w: float
+    power_limit_w: int | None = None
+
+
+@dataclass(frozen=True)
+class PauseCost:
+    """What a start after the first costs; each is time without progress, at the power of the point that starts."""
+
+    resume_s: float = 0.0
+    """From the order to the first step, and from the stop to the released GPUs, together."""
+    move_s: float = 0.0
+    """More of it where the segment starts in another zone than the one before."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Intensity of one zone in [start, end); None is unknown."""
+
+    start: datetime
+    end: datetime
+    g_per_kwh: float | None
+
+
+@dataclass(frozen=True)
+class ZoneOption:
+    """A zone where the job may run."""
+
+    curve: tuple[Stretch, ...]
+    points: tuple[OperatingPoint, ...]
+    pue: float = 1.0
+
+
+@dataclass(frozen=True)
+class Current:
+    """The segment that runs as the plan is made: going on in the same zone and width costs no start."""
+
+    zone: str
+    workers: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One job, as the planner sees it at `now`."""
+
+    now: datetime
+    deadline: datetime
+    work_steps: float
+    zones: Mapping[str, ZoneOption]
+    slot_s: float
+    pause: PauseCost = PauseCost()
+    windows: tuple[tuple[datetime, datetime], ...] | None = None
+    """Where the job may run, half-open; None is always."""
+    current: Current | None = None
+    started: bool = False
+    """True once a segment has run: the next start costs a pause."""
+    max_g_per_kwh: float | None = None
+    """Never start above it unless the deadline asks for it."""
+    basis: Basis = "measured"
+
+
+@dataclass(frozen=True)
+class PlannedSlot:
+    """Run at this width in this zone in [start, end); pause costs are inside it."""
+
+    start: datetime
+    end: datetime
+    zone: str
+    workers: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Slots in order, without overlap, adjacent ones of one zone and width joined."""
+
+    policy: str
+    basis: Basis
+    slots: tuple[PlannedSlot, ...]
+    finish_at: datetime
+    emissions_g: float
+    energy_j: float
+    run_now_emissions_g: float
+    """The fixed zone and width that emits least when started at `now` and never paused."""
+    misses_deadline: bool = False
+    """True where no plan meets the deadline: this one is then as soon as possible."""
+    unknown_s: float = 0.0
+    """Seconds of the plan whose intensity is not known; they are priced at the zone's worst known intensity."""
+    reason: str = ""
+    """Why the job runs or waits at `now`, for people."""
+
+    def at(self, moment: datetime) -> PlannedSlot | None:
+        """The slot that holds `moment`; None where the plan pauses."""
+        return next((slot for slot in self.slots if slot.start <= moment < slot.end), None)
+
+    @property
+    def saved_percent(self) -> float:
+        """Share of run-now's emissions that the plan saves; negative where it emits more."""
+        base = self.run_now_emissions_g
+        return 100.0 * (base - self.emissions_g) / base if base else 0.0

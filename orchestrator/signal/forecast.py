@@ -1,0 +1,71 @@
+"""The normal form of a carbon signal: half-open UTC slots with g/kWh, where they came from, how old they are.
+In: points in any order and of any length. Out: a Forecast that answers by overlap, and never with an invented number.
+Providers make it; the planner and the ledger read it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+Signal = Literal["average", "marginal"]
+Kind = Literal["measured", "estimated", "forecast", "extended"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Intensity in [start, end), UTC; `g_per_kwh` is None where the provider has no value (unknown, never zero)."""
+
+    start: datetime
+    end: datetime
+    g_per_kwh: float | None
+    kind: Kind = "forecast"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Points of one zone, sorted and without overlap, from one provider."""
+
+    zone: str
+    provider: str
+    signal: Signal
+    points: tuple[Point, ...]
+    fetched_at: datetime
+    issued_at: datetime | None = None
+    """Only where the provider really says when the forecast was made."""
+    factor: Literal["lifecycle", "direct"] | None = None
+    stale: bool = False
+    """True where the provider failed and this is an earlier answer."""
+
+    def at(self, moment: datetime) -> float | None:
+        """Intensity in g/kWh at a moment; None where unknown."""
+        for point in self.points:
+            if point.start <= moment < point.end:
+                return point.g_per_kwh
+        return None
+
+    def mean(self, start: datetime, end: datetime) -> tuple[float | None, float]:
+        """Mean g/kWh over the known part of [start, end), and the share (0 to 1) of it that is known."""
+        weighted, known_s = 0.0, 0.0
+        for point in self.points:
+            overlap_s = (min(end, point.end) - max(start, point.start)).total_seconds()
+            if overlap_s > 0 and point.g_per_kwh is not None:
+                weighted += point.g_per_kwh * overlap_s
+                known_s += overlap_s
+        length_s = (end - start).total_seconds()
+        return (weighted / known_s if known_s else None), (known_s / length_s if length_s > 0 else 0.0)
+
+
+def ordered(points: Iterable[Point]) -> tuple[Point, ...]:
+    """Points sorted by start; of points with one start the last given wins; an overlap ends the earlier point."""
+    latest = {point.start: point for point in points}
+    result: list[Point] = []
+    for start in sorted(latest):
+        point = latest[start]
+        if result and result[-1].end > start:
+            before = result.pop()
+            result.append(Point(before.start, start, before.g_per_kwh, before.kind))
+        result.append(point)
+    return tuple(result)
