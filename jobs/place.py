@@ -1,0 +1,60 @@
+"""Where a worker stands, whom it tells, and what it hands back: the jobs wing's door, free of torch.
+In: nothing. Out: the values Place and Outcome and the protocol Watch.
+The cluster wing fills a Place and a Watch on every worker and calls `jobs.train.run`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+Phase = Literal["start", "restore", "train", "evaluate", "checkpoint", "stop"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """One worker's place in its group; every rank gets its own."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    device: str
+    """`cpu`, or a CUDA device such as `cuda:0`."""
+    checkpoints: Path
+    """Folder of the job's checkpoints, the same for every rank."""
+    restore_from: Path | None
+    """Folder that holds the newest checkpoint where that is another one; else None."""
+    segment_id: str
+
+
+class Watch(Protocol):
+    """How the loop speaks to whoever runs it. Every method is called on every rank unless it says otherwise."""
+
+    def phase(self, name: Phase) -> None:
+        """A phase begins; the one before it ends."""
+
+    def stop_wanted(self) -> bool:
+        """Whether the job shall end at the next step boundary; asked on rank 0 only, must return at once."""
+
+    def stepped(self, step: int, steps: int, loss: float | None, trained_steps: int, trained_s: float) -> None:
+        """A step ended: `step` of `steps` are done, `trained_steps` of them here in `trained_s` seconds of training.
+
+        `loss` is the newest global mean loss where it was read at this step, else None: reading it makes a GPU wait.
+        """
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the run ended; the same on every rank but for `parts_s`."""
+
+    done: bool
+    """True where the last step was taken, False where a stop was wanted before."""
+    step: int
+    steps: int
+    metrics: dict[str, float]
+    """loss, holdout_loss, samples, tokens: those that are known."""
+    parts_s: dict[str, float]
+    """Seconds by part: imports, build, restore, first_step, train, step_end, checkpoint, publish."""
+    checkpoint_bytes: int
+    """Size of the newest published checkpoint; 0 where none was written."""
