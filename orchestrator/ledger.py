@@ -1,0 +1,315 @@
+"""The accounting of one job: joules by segment, worker and phase, and grams by the intensities that applied.
+In: an Account of plain facts (metered rows, intensities, zones, segments). Out: a Ledger, derived anew each time.
+`run_now` compares it with the counterfactual; the report shows both.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from heapq import heappop, heappush
+from itertools import pairwise
+from math import fsum
+
+from cluster.api import MeterRow, Source
+from orchestrator.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts, end_of, gpu_hours, own_rows
+from orchestrator.signal.forecast import Kind, Signal
+
+__all__ = [
+    "J_PER_KWH",
+    "PHASES",
+    "Account",
+    "Charge",
+    "Curve",
+    "Intensity",
+    "Ledger",
+    "SegmentFacts",
+    "Transfer",
+    "Worker",
+    "ZoneFacts",
+    "add_up",
+    "curves_of",
+    "end_of",
+    "gpu_hours",
+    "own_rows",
+]
+
+J_PER_KWH = 3_600_000
+"""Joules in a kilowatt hour: energy is turned into grams here and nowhere else."""
+PHASES = ("start", "restore", "train", "evaluate", "checkpoint", "stop", "idle")
+_RANK_OF_KIND: Mapping[Kind, int] = {"measured": 2, "estimated": 1, "forecast": 0}
+"""What charges where several intensities overlap; `extended` ones are made up for planning and charge nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """Who drew: a rank (-1 is the segment's driver) on a device, and how it was measured."""
+
+    rank: int | None
+    node: str
+    device: str
+    uuid: str | None
+    source: Source
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """Joules and the grams of their known share: `known_j` has an intensity, `measured_j` a measured one."""
+
+    energy_j: float = 0.0
+    known_j: float = 0.0
+    measured_j: float = 0.0
+    operational_g: float = 0.0
+
+    @property
+    def emissions_g(self) -> float | None:
+        """Grams of the known share; None where there is energy and none of it has an intensity."""
+        return None if self.energy_j and not self.known_j else self.operational_g
+
+    @staticmethod
+    def total(charges: Sequence[Charge]) -> Charge:
+        """The sum, whatever the order."""
+        return Charge(
+            fsum(charge.energy_j for charge in charges),
+            fsum(charge.known_j for charge in charges),
+            fsum(charge.measured_j for charge in charges),
+            fsum(charge.operational_g for charge in charges),
+        )
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The figures of one job. Sums hold: segments = workers = phases = `total.energy_j` = the rows."""
+
+    total: Charge
+    segments: Mapping[str, Charge]
+    workers: Mapping[Worker, float]
+    """Joules, sorted by rank and device."""
+    phases: Mapping[str, float]
+    """Joules, in the order of a run."""
+    metered_s: float
+    unmetered_s: float
+    """Worker-seconds without a reading: unreadable meters, holes between rows, ended segments without any row."""
+    pue: float | None
+    """Weighted by energy; of the one PUE there is where nothing was drawn yet; None where that is not one."""
+    embodied_g: float | None
+    """None where no zone that the job ran in gives a figure."""
+    transfer_g: float | None
+    """0 where nothing moved; None where bytes moved and the joules per byte or the intensity are not known."""
+    providers: tuple[str, ...]
+    signals: tuple[Signal, ...]
+
+    @property
+    def emissions_g(self) -> float | None:
+        """Operational, embodied and transfer grams as far as they are known; None where no energy has an intensity."""
+        operational_g = self.total.emissions_g
+        return None if operational_g is None else fsum((operational_g, self.embodied_g or 0.0, self.transfer_g or 0.0))
+
+    @property
+    def coverage_percent(self) -> float | None:
+        """Share of the energy that has an intensity, of whatever kind; None before any energy was metered."""
+        return _percent(self.total.known_j, self.total.energy_j)
+
+    @property
+    def measured_percent(self) -> float | None:
+        """Share of the energy that is charged by measured intensities, neither estimated nor forecast."""
+        return _percent(self.total.measured_j, self.total.energy_j)
+
+    @property
+    def estimated_j(self) -> float:
+        """Joules that no meter read: estimates, labelled as such."""
+        return fsum(energy_j for worker, energy_j in self.workers.items() if worker.source == "estimated")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One zone's intensities in order and without overlap, for charging."""
+
+    pieces: tuple[Intensity, ...]
+
+    @staticmethod
+    def of(zone: str, intensities: Iterable[Intensity]) -> Curve:
+        """The curve of `zone`: known before unknown, measured before estimated before forecast, then the newest.
+
+        Average intensities charge where the zone has any; marginal ones only where it has none.
+        """
+        usable = [i for i in intensities if i.zone == zone and i.end > i.start and i.kind in _RANK_OF_KIND]
+        signal: Signal = "average" if any(i.signal == "average" for i in usable) else "marginal"
+        return Curve(tuple(_without_overlap([i for i in usable if i.signal == signal])))
+
+    def overlaps(self, start: datetime, end: datetime) -> list[tuple[Intensity, float]]:
+        """The known pieces in [start, end) with their share of it (0 to 1); of an empty one, the piece at `start`."""
+        length_s = (end - start).total_seconds()
+        found: list[tuple[Intensity, float]] = []
+        index = max(0, bisect_right(self.pieces, start, key=lambda piece: piece.start) - 1)
+        for position in range(index, len(self.pieces)):
+            piece = self.pieces[position]
+            if piece.start >= end and piece.start > start:
+                break
+            if length_s <= 0:
+                share = float(piece.start <= start < piece.end)
+            else:
+                share = (min(end, piece.end) - max(start, piece.start)).total_seconds() / length_s
+            if share > 0 and piece.g_per_kwh is not None:
+                found.append((piece, share))
+        return found
+
+    def charge(self, start: datetime, end: datetime, energy_j: float, pue: float) -> Charge:
+        """Joules spread evenly over [start, end): grams = J / 3.6e6 x PUE x g/kWh, by overlap, of the known share."""
+        found = self.overlaps(start, end)
+        known = fsum(share for _, share in found)
+        measured = fsum(share for piece, share in found if piece.kind == "measured")
+        kwh = energy_j / J_PER_KWH
+        grams = fsum(kwh * pue * share * (piece.g_per_kwh or 0.0) for piece, share in found)
+        return Charge(energy_j, energy_j * min(1.0, known), energy_j * min(1.0, measured), grams)
+
+
+def add_up(facts: Account) -> Ledger:
+    """Every figure of the job's energy and emissions, from its facts alone: no clock, no store."""
+    rows = own_rows(facts)
+    segments = {segment.segment_id: segment for segment in facts.segments}
+    curves = curves_of(facts)
+    charged: dict[str, list[Charge]] = defaultdict(list)
+    used: set[tuple[str, Signal]] = set()
+    pues: list[tuple[float, float]] = []
+    for row in rows:
+        segment = segments.get(row.segment_id or "")
+        charge = Charge(row.energy_j or 0.0)
+        if segment is not None and row.energy_j is not None and segment.zone in facts.zones:
+            pue = facts.zones[segment.zone].pue
+            charge = curves[segment.zone].charge(row.start, row.end, row.energy_j, pue)
+            pues.append((row.energy_j, pue))
+            used.update((i.provider, i.signal) for i, _ in curves[segment.zone].overlaps(row.start, row.end))
+        charged[row.segment_id or ""].append(charge)
+    workers, phases = _by_worker(rows), _by_phase(rows)
+    return Ledger(
+        total=Charge.total([charge for charges in charged.values() for charge in charges]),
+        segments={segment_id: Charge.total(charges) for segment_id, charges in charged.items()},
+        workers=workers,
+        phases=phases,
+        metered_s=fsum(_length_s(row) for row in rows if row.energy_j is not None),
+        unmetered_s=_unmetered_s(rows, facts.segments),
+        pue=_mean_pue(pues, facts),
+        embodied_g=_embodied_g(facts),
+        transfer_g=_transfer_g(facts, curves),
+        providers=tuple(sorted({provider for provider, _ in used if provider})),
+        signals=tuple(sorted({signal for _, signal in used})),
+    )
+
+
+def curves_of(facts: Account) -> dict[str, Curve]:
+    """The charging curve of every zone of the account."""
+    by_zone: dict[str, list[Intensity]] = {zone: [] for zone in facts.zones}
+    for intensity in facts.intensities:
+        by_zone.setdefault(intensity.zone, []).append(intensity)
+    return {zone: Curve.of(zone, intensities) for zone, intensities in by_zone.items()}
+
+
+def _without_overlap(intensities: list[Intensity]) -> list[Intensity]:
+    """The best intensity of every moment: a sweep over all edges with a heap of those that still apply."""
+
+    def worth(position: int) -> tuple[bool, int, float, int]:
+        given = intensities[position]
+        fetched = given.fetched_at.timestamp() if given.fetched_at is not None else 0.0
+        return (given.g_per_kwh is not None, _RANK_OF_KIND[given.kind], fetched, position)
+
+    order = sorted(range(len(intensities)), key=lambda position: intensities[position].start)
+    edges = sorted({edge for given in intensities for edge in (given.start, given.end)})
+    heap: list[tuple[tuple[float, ...], int]] = []
+    pieces: list[Intensity] = []
+    taken = 0
+    for start, end in pairwise(edges):
+        while taken < len(order) and intensities[order[taken]].start <= start:
+            heappush(heap, (tuple(-float(part) for part in worth(order[taken])), order[taken]))
+            taken += 1
+        while heap and intensities[heap[0][1]].end <= start:
+            heappop(heap)
+        if heap:
+            best = intensities[heap[0][1]]
+            before = pieces[-1] if pieces else None
+            if before is not None and before.end == start and _same_value(before, best):
+                start = pieces.pop().start
+            pieces.append(_cut(best, start, end))
+    return pieces
+
+
+def _same_value(one: Intensity, other: Intensity) -> bool:
+    return (one.g_per_kwh, one.kind, one.provider) == (other.g_per_kwh, other.kind, other.provider)
+
+
+def _cut(given: Intensity, start: datetime, end: datetime) -> Intensity:
+    return Intensity(
+        given.zone, start, end, given.g_per_kwh, given.kind, given.provider, given.signal, given.fetched_at
+    )
+
+
+def _length_s(row: MeterRow) -> float:
+    return max(0.0, (row.end - row.start).total_seconds())
+
+
+def _by_worker(rows: Sequence[MeterRow]) -> dict[Worker, float]:
+    drawn: dict[Worker, list[float]] = defaultdict(list)
+    for row in rows:
+        drawn[Worker(row.rank, row.node, row.device, row.uuid, row.source)].append(row.energy_j or 0.0)
+    order = sorted(drawn, key=lambda w: (w.rank is None, w.rank or 0, w.node, w.device, w.uuid or "", w.source))
+    return {worker: fsum(drawn[worker]) for worker in order}
+
+
+def _by_phase(rows: Sequence[MeterRow]) -> dict[str, float]:
+    drawn: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        drawn[row.phase].append(row.energy_j or 0.0)
+    return {phase: fsum(drawn[phase]) for phase in PHASES if phase in drawn}
+
+
+def _unmetered_s(rows: Sequence[MeterRow], segments: Sequence[SegmentFacts]) -> float:
+    """Worker-seconds that nobody read; a hole is time between two rows of one device in one segment."""
+    missing = [_length_s(row) for row in rows if row.energy_j is None]
+    reached: dict[tuple[str | None, int | None, str, str], datetime] = {}
+    for row in rows:
+        key = (row.segment_id, row.rank, row.host_boot, row.device)
+        if key in reached and row.start > reached[key]:
+            missing.append((row.start - reached[key]).total_seconds())
+        reached[key] = max(row.end, reached.get(key, row.end))
+    told = {row.segment_id for row in rows}
+    for segment in segments:
+        if segment.ended_at is not None and segment.segment_id not in told:
+            missing.append(segment.workers * (segment.ended_at - segment.started_at).total_seconds())
+    return fsum(missing)
+
+
+def _mean_pue(pues: Sequence[tuple[float, float]], facts: Account) -> float | None:
+    energy_j = fsum(energy_j for energy_j, _ in pues)
+    different = {pue for _, pue in pues} or {facts.zones[zone].pue for zone in facts.allowed if zone in facts.zones}
+    if len(different) == 1:
+        return different.pop()
+    return fsum(energy_j * pue for energy_j, pue in pues) / energy_j if energy_j else None
+
+
+def _embodied_g(facts: Account) -> float | None:
+    zones = {segment.zone for segment in facts.segments} or set(facts.allowed)
+    figures = {zone: facts.zones[zone].embodied_g_per_gpu_hour for zone in zones if zone in facts.zones}
+    if all(figure is None for figure in figures.values()):
+        return None
+    return fsum(gpu_hours(segment, facts) * (figures.get(segment.zone) or 0.0) for segment in facts.segments)
+
+
+def _transfer_g(facts: Account, curves: Mapping[str, Curve]) -> float | None:
+    """Bytes x J/byte x g/kWh at the moment of the move; the network's joules carry no PUE."""
+    charges: list[Charge] = []
+    for transfer in facts.transfers:
+        j_per_byte = facts.zones[transfer.zone].transfer_j_per_byte if transfer.zone in facts.zones else None
+        if transfer.moved_bytes and j_per_byte is None:
+            return None
+        energy_j = transfer.moved_bytes * (j_per_byte or 0.0)
+        if energy_j:
+            charges.append(curves[transfer.zone].charge(transfer.at, transfer.at, energy_j, pue=1.0))
+    total = Charge.total(charges)
+    return None if total.known_j < total.energy_j else total.operational_g
+
+
+def _percent(part: float, whole: float) -> float | None:
+    return 100.0 * part / whole if whole else None

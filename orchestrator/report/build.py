@@ -1,0 +1,145 @@
+"""A job's report as plain data: the one form that the terminal, the page and `report --json` share.
+In: an Account. Out: a dict with the keys of the README's contract; None (null) is not known, never zero.
+`text`, `page` and `picture` show it to people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.spec import iso
+from orchestrator.account import Account, own_rows
+from orchestrator.ledger import Charge, Ledger, add_up
+from orchestrator.run_now import Savings, savings
+
+DEMO_PROVIDER = "demo"
+
+
+@dataclass(frozen=True)
+class Report:
+    """Facts with every figure derived from them, so that what shows a report computes nothing."""
+
+    facts: Account
+    ledger: Ledger
+    savings: Savings
+
+    @property
+    def generated_grid(self) -> bool:
+        """True where the intensities were made up for a demonstration."""
+        return self.facts.generated_grid or DEMO_PROVIDER in self.ledger.providers
+
+    @property
+    def estimated(self) -> bool:
+        """True where any joule is an estimate that no meter read."""
+        return any(row.source == "estimated" for row in own_rows(self.facts))
+
+    @property
+    def estimated_percent(self) -> float:
+        """Share of the energy that is an estimate."""
+        return 100.0 * self.ledger.estimated_j / self.ledger.total.energy_j if self.ledger.total.energy_j else 0.0
+
+
+def report_of(facts: Account) -> Report:
+    """Add the facts up and compare them with run-now."""
+    ledger = add_up(facts)
+    return Report(facts, ledger, savings(facts, ledger))
+
+
+def build(facts: Account) -> dict[str, Any]:
+    """The report as `report --json` prints it: SI units named in the keys, times as ISO 8601 UTC with Z."""
+    return as_json(report_of(facts))
+
+
+def as_json(report: Report) -> dict[str, Any]:
+    """The keys of the contract, and `notes`: in plain sentences, what is estimated or missing."""
+    facts, ledger, compared = report.facts, report.ledger, report.savings
+    return {
+        "job": facts.job_id,
+        "state": facts.state,
+        "step": facts.step,
+        "metrics": dict(facts.metrics),
+        "segments": _segments(facts, ledger),
+        "workers": [
+            {
+                "rank": worker.rank,
+                "node": worker.node,
+                "device": worker.device,
+                "uuid": worker.uuid,
+                "source": worker.source,
+                "energy_j": energy_j,
+            }
+            for worker, energy_j in ledger.workers.items()
+        ],
+        "phases": dict(ledger.phases),
+        "energy_j": ledger.total.energy_j,
+        "unmetered_s": ledger.unmetered_s,
+        "pue": ledger.pue,
+        "emissions_g": {
+            "operational": ledger.total.emissions_g,
+            "embodied": ledger.embodied_g,
+            "transfer": ledger.transfer_g,
+            "total": ledger.emissions_g,
+        },
+        "run_now_emissions_g": compared.run_now.emissions_g if compared.run_now else None,
+        "saved_g": compared.saved_g,
+        "saved_percent": compared.saved_percent,
+        "signal": {
+            "provider": ", ".join(ledger.providers) or None,
+            "kind": " and ".join(ledger.signals) or None,
+            "coverage_percent": ledger.coverage_percent,
+            "measured_percent": ledger.measured_percent,
+        },
+        "notes": notes(report),
+    }
+
+
+def notes(report: Report) -> list[str]:
+    """What a reader must know beside the figures: estimates, gaps, generated data; empty where there is nothing."""
+    facts, ledger = report.facts, report.ledger
+    found: list[str] = []
+    if report.generated_grid:
+        found.append("The grid is generated: its intensities are made up for a demonstration.")
+    if report.estimated:
+        found.append(f"{report.estimated_percent:.0f} % of the energy is estimated, not metered (source: estimated).")
+    if ledger.unmetered_s >= 0.05:
+        found.append(f"{ledger.unmetered_s:.1f} worker-seconds were not metered: the true energy is higher.")
+    coverage = ledger.coverage_percent
+    if coverage is not None and coverage < 99.95:
+        found.append(f"{100 - coverage:.1f} % of the energy has no intensity: its grams are missing from every figure.")
+    if "marginal" in ledger.signals:
+        found.append("Charged by marginal intensities where no average is known.")
+    found += _embodied_notes(facts, ledger)
+    if ledger.transfer_g is None:
+        found.append("The transfer's grams are not known: joules per byte or the intensity is missing.")
+    if report.savings.reason:
+        found.append(f"Savings are not given: {report.savings.reason}.")
+    return found
+
+
+def _embodied_notes(facts: Account, ledger: Ledger) -> list[str]:
+    if ledger.embodied_g is None:
+        return ["Embodied emissions are not counted: the site gives no figure for them."]
+    held: Sequence[str] = sorted({segment.zone for segment in facts.segments if segment.gpus})
+    silent = [zone for zone in held if zone in facts.zones and facts.zones[zone].embodied_g_per_gpu_hour is None]
+    return [f"Embodied emissions leave out {', '.join(silent)}: the site gives no figure there."] if silent else []
+
+
+def _segments(facts: Account, ledger: Ledger) -> list[dict[str, Any]]:
+    """Each segment with its joules and operational grams (the embodied share is the job's as a whole)."""
+    result: list[dict[str, Any]] = []
+    for segment in sorted(facts.segments, key=lambda segment: segment.n):
+        charge = ledger.segments.get(segment.segment_id, Charge())
+        result.append(
+            {
+                "start": iso(segment.started_at),
+                "end": iso(segment.ended_at) if segment.ended_at is not None else None,
+                "zone": segment.zone,
+                "workers": segment.workers,
+                "reason": segment.reason,
+                "energy_j": charge.energy_j,
+                "emissions_g": charge.emissions_g,
+            }
+        )
+    return result
