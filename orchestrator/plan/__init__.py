@@ -1,0 +1,92 @@
+"""WHEN, WHERE and HOW WIDE a job runs: pure decisions on values, with no clock, no Ray and no HTTP.
+In: a Problem and a policy's name. Out: a Plan.
+The controller acts on the slot of the plan that holds the present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from jobs.spec import InputError
+from orchestrator.plan.lattice import Lattice, lattice
+from orchestrator.plan.now import now, run_now, run_now_g
+from orchestrator.plan.optimal import optimal
+from orchestrator.plan.price import J_PER_KWH, Run, price
+from orchestrator.plan.problem import (
+    Basis,
+    Current,
+    OperatingPoint,
+    PauseCost,
+    Plan,
+    PlannedSlot,
+    Problem,
+    Stretch,
+    ZoneOption,
+)
+from orchestrator.plan.reason import reason
+from orchestrator.plan.slots import slots
+from orchestrator.plan.soonest import soonest
+from orchestrator.plan.windows import windows
+
+__all__ = [
+    "J_PER_KWH",
+    "POLICIES",
+    "Basis",
+    "Current",
+    "OperatingPoint",
+    "PauseCost",
+    "Plan",
+    "PlannedSlot",
+    "Problem",
+    "Stretch",
+    "ZoneOption",
+    "plan",
+    "run_now",
+    "windows",
+]
+
+Chooser = Callable[[Lattice, bool], "list[Run] | None"]
+
+POLICIES: Mapping[str, Chooser] = MappingProxyType({"observe": now, "now": now, "slots": slots, "optimal": optimal})
+"""From a policy's name in the spec to what chooses its runs (None where it finds none that meet the deadline)."""
+
+
+def plan(problem: Problem, policy: str) -> Plan:
+    """The plan of `policy` for `problem`; the same problem always gives the same plan.
+
+    Slots above `max_g_per_kwh` are used only where the deadline cannot be met without them. Where it cannot be met
+    at all the plan is the earliest finish. Raises InputError that names `carbon.policy`, `carbon.zones` or
+    `carbon.windows` where the policy does not exist, no zone can run the job, or no window lets it advance.
+    """
+    choose = POLICIES.get(policy)
+    if choose is None:
+        raise InputError(f"carbon.policy: {policy!r} is not there yet; choose one of {', '.join(POLICIES)}")
+    cells = lattice(problem)
+    if problem.work_steps <= 0:
+        return _plan(cells, policy, [], over_limit=False)
+    runs = choose(cells, True)
+    over_limit = runs is None and problem.max_g_per_kwh is not None
+    if over_limit:
+        runs = choose(cells, False)
+    return _plan(cells, policy, soonest(cells) if runs is None else runs, over_limit)
+
+
+def _plan(cells: Lattice, policy: str, runs: list[Run], over_limit: bool) -> Plan:
+    problem, bill = cells.problem, price(cells, runs)
+    planned = tuple(
+        PlannedSlot(cells.moment(run.start_s), cells.moment(run.end_s), run.way.zone, run.way.workers) for run in runs
+    )
+    misses_deadline = bool(runs) and cells.moment(bill.finish_s) > problem.deadline
+    return Plan(
+        policy=policy,
+        basis=problem.basis,
+        slots=planned,
+        finish_at=cells.moment(bill.finish_s),
+        emissions_g=bill.emissions_g,
+        energy_j=bill.energy_j,
+        run_now_emissions_g=run_now_g(cells),
+        misses_deadline=misses_deadline,
+        unknown_s=bill.unknown_s,
+        reason=reason(cells, runs, misses_deadline, over_limit),
+    )

@@ -77,6 +77,8 @@ class Problem:
     max_g_per_kwh: float | None = None
     """Never start above it unless the deadline asks for it."""
     basis: Basis = "measured"
+    last_zone: str | None = None
+    """Where the last segment ran, while none runs: a start elsewhere is a move. None charges no move."""
 
 
 @dataclass(frozen=True)
