@@ -5,9 +5,10 @@ Providers make it; the planner and the ledger read it.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 Signal = Literal["average", "marginal"]
@@ -38,6 +39,8 @@ class Forecast:
     factor: Literal["lifecycle", "direct"] | None = None
     stale: bool = False
     """True where the provider failed and this is an earlier answer."""
+    note: str | None = None
+    """What readers must know of the numbers, such as that they are generated."""
 
     def at(self, moment: datetime) -> float | None:
         """Intensity in g/kWh at a moment; None where unknown."""
@@ -69,3 +72,21 @@ def ordered(points: Iterable[Point]) -> tuple[Point, ...]:
             result.append(Point(before.start, start, before.g_per_kwh, before.kind))
         result.append(point)
     return tuple(result)
+
+
+def modal_gap_s(starts: Iterable[datetime]) -> float | None:
+    """The most frequent gap between neighbouring starts in seconds (the shortest of equals); None below two starts."""
+    edges = sorted(set(starts))
+    gaps = Counter((after - before).total_seconds() for before, after in zip(edges, edges[1:], strict=False))
+    return min(gaps, key=lambda gap: (-gaps[gap], gap)) if gaps else None
+
+
+def spread(rows: Iterable[tuple[datetime, float | None, Kind]], slot_s: float) -> tuple[Point, ...]:
+    """Rows of (start, g/kWh, kind) as points of `slot_s` seconds; what no row covers stays uncovered."""
+    length = timedelta(seconds=slot_s)
+    return ordered(Point(start, start + length, g_per_kwh, kind) for start, g_per_kwh, kind in rows)
+
+
+def from_on(points: Iterable[Point], moment: datetime) -> tuple[Point, ...]:
+    """The points that have not ended at `moment`."""
+    return tuple(point for point in points if point.end > moment)

@@ -1,0 +1,91 @@
+"""A provider's refusal as a fault that names provider, zone and remedy.
+In: the status and body of an answer that is not 200, and for whom it was asked. Out: SignalRefused or SignalOutage.
+The HTTP session raises it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+from orchestrator.signal.faults import Reason, SignalOutage, SignalRefused
+
+
+class Secret(str):
+    """A key or token that shows as stars wherever its representation is printed."""
+
+    def __repr__(self) -> str:
+        return "'***'"
+
+
+@dataclass(frozen=True)
+class Asker:
+    """For whom a question is put, so that a fault can name provider, zone and key."""
+
+    provider: str
+    zone: str
+    key: str | None = None
+    """The environment variable that holds the key; never the key."""
+
+
+Explain = Callable[[int, str], Reason | None]
+"""From a refusal's status and text to its reason, where a provider means something of its own by them."""
+
+
+def refusal(
+    status: int,
+    body: bytes,
+    asker: Asker,
+    secrets: Iterable[str] = (),
+    asked_s: float | None = None,
+    explain: Explain | None = None,
+) -> SignalRefused | SignalOutage:
+    """What an answer other than 200 means, in words that name the remedy and hold no secret.
+
+    `asked_s` are the seconds of its Retry-After, `explain` the provider's own meaning of status and words.
+    """
+    said = _said(body, secrets)
+    told = f"{status}: {said}" if said else str(status)
+    if status in {408, 425, 429} or status >= 500:
+        later = f"it asks to wait {asked_s:.0f} s" if asked_s else "try later"
+        what = "asks for fewer questions" if status == 429 else "is out of order"
+        return SignalOutage(asker.provider, asker.zone, f"the provider {what} ({told}); {later}", asked_s)
+    usual: dict[int, Reason] = {401: "key", 403: "access", 404: "zone"}
+    reason = (explain(status, said) if explain else None) or usual.get(status, "request")
+    where = f"in {asker.key} " if asker.key else ""
+    texts: dict[Reason, str] = {
+        "key": f"the key {where}is not accepted ({told}); "
+        + ("put a valid one there" if asker.key else f"name its variable in providers.{asker.provider}.token_env"),
+        "access": f"the key {where}has no access to this ({told}); ask for a plan that covers it, or give the zone "
+        "another provider",
+        "zone": f"the provider has nothing for it ({told}); check the zone's name, or give the provider's own "
+        "with `as`",
+        "coverage": f"the provider has nothing for that time ({told})",
+        "request": f"the provider refuses the request ({told}); check base_url and the zone's name",
+    }
+    return SignalRefused(asker.provider, asker.zone, texts[reason], reason)
+
+
+def _said(body: bytes, secrets: Iterable[str]) -> str:
+    """The provider's own words for a refusal, on one short line and without secrets."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        text = body.decode("utf-8", "replace")
+        document = "" if "<" in text[:200] else text  # a page for people helps nobody on one line
+    if isinstance(document, dict):
+        found = [document.get(name) for name in ("error", "message", "msg", "detail")]
+        words = [part.get("message", "") if isinstance(part, dict) else part for part in found if part]
+        document = "; ".join(dict.fromkeys(str(word) for word in words))
+    text = " ".join(str(document).split())
+    for secret in secrets:
+        text = text.replace(secret, "***") if secret else text
+    return text[:200]
+
+
+def shown(url: str) -> str:
+    """A URL fit for people: without user, password, query or fragment."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

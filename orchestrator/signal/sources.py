@@ -1,0 +1,193 @@
+"""The chain of each zone's providers: the first that answers, else the last good answer, marked stale.
+In: the site's zones and providers. Out: a Forecast for a zone, or SignalFault with what every provider said.
+The controller plans and charges by it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+from jobs.spec import InputError, iso
+from orchestrator.signal.csv import CsvFile
+from orchestrator.signal.demo import DemoGrid
+from orchestrator.signal.electricity_maps import BASE_URL, ElectricityMaps
+from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.signal.forecast import Forecast, Point
+from orchestrator.signal.http import Http, Limits, shared
+from orchestrator.signal.last_good import LastGood
+from orchestrator.signal.provider import Provider
+from orchestrator.signal.refusal import Secret
+from orchestrator.site import ProviderSite, ZoneSite
+
+log = logging.getLogger(__name__)
+
+MAX_STALE_S = 24 * 3600.0
+HOLD_OFF_S = 15.0
+"""How long a provider that failed is left alone when it does not say how long."""
+
+
+class Signals:
+    """Forecasts and measured values of a site's zones; a zone's providers are made when it is first asked for."""
+
+    def __init__(
+        self,
+        zones: Mapping[str, ZoneSite],
+        providers: Mapping[str, ProviderSite],
+        cache_folder: Path,
+        max_stale_s: float = MAX_STALE_S,
+        hold_off_s: float = HOLD_OFF_S,
+    ):
+        self._zones = zones
+        self._providers = providers
+        self._cache_folder = cache_folder
+        self._chains: dict[str, tuple[tuple[str, Provider], ...]] = {}
+        self._last_good = LastGood(cache_folder / "forecasts", max_stale_s)
+        self._hold_off_s = hold_off_s
+        self._held: dict[str, tuple[float, SignalFault]] = {}
+
+    def check(self) -> None:
+        """Make every zone's providers; InputError names the first field that is wrong. Asks nobody."""
+        for zone in self._zones:
+            self._chain(zone)
+
+    def forecast(self, zone: str, now: datetime | None = None) -> Forecast:
+        """The slot that holds now and those after it, from the first provider of the zone that answers.
+
+        Where none does and waiting may mend it, the last good answer (at most a day old), with `stale` set.
+        Raises SignalFault with the words of every provider where there is none.
+        """
+        now = now or datetime.now(timezone.utc)
+        faults: list[SignalFault] = []
+        for source, provider in self._chain(zone):
+            try:
+                found = self._asked(zone, source, provider, now)
+            except SignalFault as fault:
+                faults.append(fault)
+                continue
+            self._last_good.keep(source, found)
+            return found
+        if any(not isinstance(fault, SignalRefused) for fault in faults):
+            for source, _ in self._chain(zone):
+                if (kept := self._last_good.find(source, now)) is not None:
+                    log.warning("%s; planning by the answer of %s", _together(faults), iso(kept.fetched_at))
+                    return kept
+        raise _one(faults)
+
+    def measured(self, zone: str, start: datetime, end: datetime) -> tuple[Point, ...]:
+        """Points of the past in [start, end), from the first provider of the zone that has any; else empty.
+
+        Raises SignalFault where no provider answers.
+        """
+        faults: list[SignalFault] = []
+        for _, provider in self._chain(zone):
+            try:
+                if points := provider.measured(self._name(zone), start, end):
+                    return points
+            except SignalFault as fault:
+                faults.append(fault)
+        if faults:
+            raise _one(faults)
+        return ()
+
+    def _chain(self, zone: str) -> tuple[tuple[str, Provider], ...]:
+        if zone not in self._zones:
+            raise InputError(f"zone {zone} is not in the site file; its zones are {', '.join(self._zones)}")
+        if zone not in self._chains:
+            of = self._zones[zone]
+            self._chains[zone] = tuple(
+                _source(zone, name, of, self._providers.get(name, ProviderSite()), self._cache_folder)
+                for name in of.provider
+            )
+        return self._chains[zone]
+
+    def _name(self, zone: str) -> str:
+        return self._zones[zone].as_name or zone
+
+    def _asked(self, zone: str, source: str, provider: Provider, now: datetime) -> Forecast:
+        """The provider's forecast; one that failed a moment ago is not asked again yet."""
+        until, held = self._held.get(source, (0.0, None))
+        if held is not None and time.monotonic() < until:
+            raise held.with_traceback(None)
+        try:
+            found = provider.forecast(self._name(zone), now)
+        except SignalFault as fault:
+            self._held[source] = (time.monotonic() + (fault.retry_after_s or self._hold_off_s), fault)
+            raise
+        self._held.pop(source, None)
+        return replace(found, zone=zone)
+
+
+def _source(zone: str, name: str, of: ZoneSite, settings: ProviderSite, cache_folder: Path) -> tuple[str, Provider]:
+    """A provider and the text that tells it from every other source of the zone."""
+    field = f"zones.{zone}.provider"
+    if name == "csv":
+        if of.file is None:
+            raise InputError(f"{field}: csv needs zones.{zone}.file; give the path of a CSV")
+        return f"{zone} csv {of.file}", CsvFile(of.file)
+    if name == "demo":
+        return f"{zone} demo", DemoGrid()
+    if name == "electricity_maps":
+        base_url = settings.base_url or BASE_URL
+        return f"{zone} {name} {of.as_name or zone} {base_url}", _electricity_maps(
+            settings, base_url, shared(cache_folder)
+        )
+    known = ("electricity_maps", "csv", "demo")
+    raise InputError(f"{field}: {name!r} is not a provider; choose from {', '.join(known)}")
+
+
+def _electricity_maps(settings: ProviderSite, base_url: str, http: Http) -> ElectricityMaps:
+    field = "providers.electricity_maps"
+    _check_url(base_url, f"{field}.base_url")
+    if settings.token_env is None and settings.base_url is None:
+        raise InputError(f"{field}.token_env: is missing; name the environment variable that holds your key")
+    token = None
+    if settings.token_env is not None:
+        token = Secret(os.environ.get(settings.token_env, "").strip())
+        if not token:
+            raise InputError(f"{field}.token_env: {settings.token_env} is not set; export it with your key")
+    return ElectricityMaps(http, base_url, token, settings.token_env, limits(settings))
+
+
+def limits(settings: ProviderSite) -> Limits:
+    """The bounds of one question under a provider's `timeout`."""
+    usual = Limits()
+    if settings.timeout_s is None:
+        return usual
+    timeout_s = settings.timeout_s
+    return replace(
+        usual,
+        connect_s=min(usual.connect_s, timeout_s),
+        read_s=timeout_s,
+        total_s=max(usual.total_s, timeout_s + usual.wait_s),
+    )
+
+
+def _check_url(url: str, field: str) -> None:
+    if not url.startswith(("http://", "https://")):
+        raise InputError(f"{field}: {url!r} is no address; write e.g. https://api.electricitymaps.com/v4")
+    if "@" in url or "?" in url:
+        raise InputError(f"{field}: holds a user or a query; keep secrets in an environment variable (token_env)")
+
+
+def _together(faults: list[SignalFault]) -> str:
+    return "; then ".join(str(fault) for fault in faults)
+
+
+def _one(faults: list[SignalFault]) -> SignalFault:
+    """One fault of a zone's providers: the only one, or the last good hope's kind with the words of all."""
+    if len(faults) == 1:
+        return faults[0]
+    worst = next((fault for fault in faults if not isinstance(fault, SignalRefused)), faults[0])
+    first, rest = worst, [str(fault) for fault in faults if fault is not worst]
+    text = f"{str(first).split(': ', 2)[2]}; and {'; and '.join(rest)}"
+    if isinstance(first, SignalGarbled):
+        return SignalGarbled(first.provider, first.zone, text)
+    if isinstance(first, SignalRefused):
+        return SignalRefused(first.provider, first.zone, text, first.reason)
+    return SignalOutage(first.provider, first.zone, text, first.retry_after_s)
