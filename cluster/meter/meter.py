@@ -1,0 +1,392 @@
+"""One host's meter: reads its devices, attributes their energy to ranks, writes rows.
+In: owners (ranks with their process and GPUs), marks of phases, readings of GPUs and CPU times. Out: rows in the spool.
+The controller pulls them from the spool through the meter's actor, and the ledger keeps them.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from cluster.api import MeterRow, Phase, Source
+from cluster.meter.clock import Clock, Instant, SystemClock, Timeline
+from cluster.meter.estimate import CoreWatts, CpuAccount, Host, LocalHost, Process
+from cluster.meter.nvml import Gpu
+from cluster.meter.row import OpenRow, Piece
+from cluster.meter.spool import Key, Spool
+
+log = logging.getLogger(__name__)
+
+TICK_S = 1.0
+"""How often devices are read and attributed."""
+SAMPLE_S = 0.1
+"""How often power is sampled where it must be integrated."""
+CHILDREN_S = 15.0
+"""How often the trees of registered processes are looked up anew."""
+STEADY_READ_S = 0.005
+"""Readings that took this much longer than thrice the fastest are taken again."""
+BRIDGE_S = 60.0
+"""A restarted meter shows at most this much of its absence as unmetered for owners that died meanwhile."""
+
+CPU = "cpu"
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """A rank (-1: the segment's driver) with its process on this host and the GPUs that it holds."""
+
+    job_id: str
+    segment_id: str
+    rank: int
+    pid: int
+    gpu_uuids: tuple[str, ...] = ()
+
+
+@dataclass
+class _Charge:
+    """What the meter knows of one registered owner."""
+
+    owner: Owner
+    process: Process
+    phase: Phase
+    cpu_s: float
+    """CPU seconds of its process tree that are charged already."""
+    rows: dict[str, OpenRow] = field(default_factory=dict)
+    """By device."""
+
+    def to_state(self) -> dict[str, Any]:
+        """The owner as JSON, with the part of its rows that is not cut yet."""
+        return {
+            "owner": asdict(self.owner),
+            "created_s": self.process.created_s,
+            "phase": self.phase,
+            "cpu_s": self.cpu_s,
+            "rows": {device: astuple(row.open_part()) for device, row in self.rows.items()},
+        }
+
+
+class Meter:
+    """Meters one host. Thread-safe; `start` runs it in a thread, tests call `tick` themselves."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        slot_s: float,
+        gpus: Sequence[Gpu],
+        host: Host | None = None,
+        clock: Clock | None = None,
+        watts: CoreWatts | None = None,
+        node: str = "",
+    ) -> None:
+        self._spool = spool
+        self._host: Host = host or LocalHost()
+        self._gpus = {gpu.uuid: gpu for gpu in gpus}
+        self._timeline = Timeline(clock or SystemClock())
+        self._account = CpuAccount(watts or CoreWatts())
+        self._node = node
+        self._fastest_read_s = math.inf
+        self._lock = threading.RLock()
+        self._charges: dict[tuple[str, int], _Charge] = {}
+        self._released: dict[int, float] = {}
+        """When a pid that was released had started: its earlier CPU time is charged already."""
+        self._rows: list[MeterRow] = []
+        self._ending = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.set_slot(slot_s)
+        self._begin()
+
+    # --- what owners ask ---------------------------------------------------------------------------------------
+
+    def register(self, owner: Owner) -> None:
+        """Charge `owner` from now on, and the CPU time of its process until now as phase `start`.
+
+        Registering the same owner again changes nothing; with another process it takes the rank over.
+        """
+        with self._lock:
+            self._advance()
+            known = self._charges.get((owner.segment_id, owner.rank))
+            if known is not None and known.owner == owner:
+                return
+            if known is not None:
+                self._end(known)
+            process = self._host.process(owner.pid)
+            if process is None:
+                log.warning("process %d of %s ended before it was metered", owner.pid, owner.segment_id)
+            else:
+                self._admit(owner, process)
+            self._write(always=True)
+
+    def mark(self, segment_id: str, rank: int, phase: Phase) -> None:
+        """The rank enters a phase now: its rows are cut here. Unknown ranks are ignored: theirs ended already."""
+        with self._lock:
+            charge = self._charges.get((segment_id, rank))
+            if charge is None or charge.phase == phase:
+                return
+            self._advance()
+            if (segment_id, rank) in self._charges:
+                self._close(charge)
+                charge.phase = phase
+            self._write(always=True)
+
+    def release(self, segment_id: str, rank: int) -> None:
+        """The last cut of a rank, on disk when this returns; its GPUs go back to the idle account."""
+        with self._lock:
+            self._advance()
+            charge = self._charges.get((segment_id, rank))
+            if charge is not None:
+                self._end(charge)
+            self._write(always=True)
+
+    # --- what the controller asks ------------------------------------------------------------------------------
+
+    def pull(self) -> list[MeterRow]:
+        """Rows not yet acknowledged, oldest first."""
+        return self._spool.pull()
+
+    def acknowledge(self, keys: Iterable[Key]) -> None:
+        """These rows, by (device, seq), are committed."""
+        self._spool.acknowledge(keys)
+
+    def set_slot(self, slot_s: float) -> None:
+        """Cut rows at UTC multiples of `slot_s` from now on."""
+        self._slot_us = max(1, round(slot_s * 1e6))
+
+    # --- running -----------------------------------------------------------------------------------------------
+
+    def start(self, on_fault: Callable[[], None]) -> None:
+        """Read at TICK_S in a thread of its own until `stop`; `on_fault` is called if that thread fails."""
+        self._thread = threading.Thread(target=self._run, args=(on_fault,), name="meter", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Cut and write everything; owners stay in the spool's state, for the next meter to go on with."""
+        self._ending.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            self._advance()
+            for charge in self._charges.values():
+                self._close(charge)
+            for device, row in self._idle.items():
+                self._keep(row.cut(), device, None)
+            self._write(always=True)
+            self._spool.close()
+
+    def tick(self) -> None:
+        """Read all devices and attribute what they drew since the last reading."""
+        with self._lock:
+            self._advance()
+            self._write()
+
+    def sample(self) -> None:
+        """Sample the power of GPUs that have no counter."""
+        with self._lock:
+            at = self._timeline.now()
+            for gpu in self._gpus.values():
+                if gpu.integrates:
+                    gpu.read(at)
+
+    def _run(self, on_fault: Callable[[], None]) -> None:
+        samples = round(TICK_S / SAMPLE_S) if any(gpu.integrates for gpu in self._gpus.values()) else 1
+        count = 0
+        try:
+            while not self._ending.wait(TICK_S / samples):
+                count += 1
+                if count % samples:
+                    self.sample()
+                else:
+                    self.tick()
+        except BaseException:
+            log.error("the meter failed:\n%s", traceback.format_exc())
+            on_fault()
+            raise
+
+    # --- reading and attributing -------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        """Take first readings and go on with the owners that an earlier meter of this boot left."""
+        at = self._read()
+        for gpu in self._gpus.values():
+            gpu.take()
+        self._times = self._host.times()
+        self._at = at
+        self._children_at_s = at.monotonic_s
+        self._idle: dict[str, OpenRow] = {device: OpenRow(at.utc_us) for device in (CPU, *self._gpus)}
+        if self._spool.state is not None:
+            self._go_on(self._spool.state)
+        self._write(always=True)
+
+    def _read(self) -> Instant:
+        """A reading of every GPU, and the moment that it holds for.
+
+        It is taken again where the thread lost its core between the clock and a device, for then they do not agree.
+        """
+        for _ in range(3):
+            at = self._timeline.now()
+            for gpu in self._gpus.values():
+                gpu.read(at)
+            took_s = self._timeline.now().monotonic_s - at.monotonic_s
+            self._fastest_read_s = min(self._fastest_read_s, took_s)
+            if took_s <= 3 * self._fastest_read_s + STEADY_READ_S:
+                break
+        return at
+
+    def _advance(self) -> None:
+        """Book what every device drew since the last reading, and release owners whose process is gone."""
+        at = self._read()
+        for uuid, gpu in self._gpus.items():
+            self._book_gpu(uuid, at, gpu.take())
+        unknown = {uuid for charge in self._charges.values() for uuid in charge.owner.gpu_uuids} - set(self._gpus)
+        for uuid in unknown:
+            self._book_gpu(uuid, at, None)
+        gone = self._book_cpu(at)
+        self._at = at
+        for charge in gone:
+            log.warning("rank %d of %s is gone; released", charge.owner.rank, charge.owner.segment_id)
+            self._end(charge)
+
+    def _book_gpu(self, uuid: str, at: Instant, energy_j: float | None) -> None:
+        """A GPU's energy goes to the rank that holds it, in equal parts where several do, else to the idle account."""
+        holders = [charge for charge in self._charges.values() if uuid in charge.owner.gpu_uuids]
+        for charge in holders:
+            part_j = None if energy_j is None else energy_j / len(holders)
+            self._keep(charge.rows[uuid].add(at.utc_us, part_j, self._slot_us), uuid, charge)
+        if not holders and uuid in self._idle:
+            self._keep(self._idle[uuid].add(at.utc_us, energy_j, self._slot_us), uuid, None)
+
+    def _book_cpu(self, at: Instant) -> list[_Charge]:
+        """CPU energy of ranks and of the rest of the host; returns the owners whose process is gone."""
+        if at.monotonic_s - self._children_at_s >= CHILDREN_S:
+            self._look_for_children(at)
+        times, last = self._host.times(), self._times
+        self._times = times
+        spent = [(charge, charge.process.cpu_s()) for charge in self._charges.values()]
+        alive = [(charge, cpu_s) for charge, cpu_s in spent if cpu_s is not None]
+        ranks_j, idle_j = self._account.split(
+            max(0.0, times.busy_s - last.busy_s),
+            max(0.0, times.idle_s - last.idle_s),
+            [max(0.0, cpu_s - charge.cpu_s) for charge, cpu_s in alive],
+        )
+        for (charge, cpu_s), rank_j in zip(alive, ranks_j, strict=True):
+            charge.cpu_s = max(charge.cpu_s, cpu_s)
+            self._keep(charge.rows[CPU].add(at.utc_us, rank_j, self._slot_us), CPU, charge)
+        self._keep(self._idle[CPU].add(at.utc_us, idle_j, self._slot_us), CPU, None)
+        return [charge for charge, cpu_s in spent if cpu_s is None]
+
+    def _look_for_children(self, at: Instant) -> None:
+        self._children_at_s = at.monotonic_s
+        trees = self._host.children(charge.owner.pid for charge in self._charges.values())
+        for charge in self._charges.values():
+            charge.process.adopt(trees[charge.owner.pid])
+
+    # --- owners come and go ------------------------------------------------------------------------------------
+
+    def _admit(self, owner: Owner, process: Process) -> None:
+        """Open the owner's rows now; CPU's from its process's start, unless those seconds were charged before."""
+        now_us = self._at.utc_us
+        charge = _Charge(owner, process, "start", 0.0)
+        cpu_from_us = min(now_us, round(process.created_s * 1e6))
+        if self._released.get(owner.pid) == process.created_s:
+            charge.cpu_s, cpu_from_us = process.cpu_s() or 0.0, now_us
+        for uuid in owner.gpu_uuids:
+            self._keep(self._idle[uuid].cut() if uuid in self._idle else (), uuid, None)
+        charge.rows = {CPU: OpenRow(cpu_from_us), **{uuid: OpenRow(now_us) for uuid in owner.gpu_uuids}}
+        self._charges[owner.segment_id, owner.rank] = charge
+        self._look_for_children(self._at)
+        self._book_cpu(self._at)
+
+    def _end(self, charge: _Charge) -> None:
+        """Cut the owner's rows and give its GPUs back."""
+        self._close(charge)
+        del self._charges[charge.owner.segment_id, charge.owner.rank]
+        self._released[charge.owner.pid] = charge.process.created_s
+        for uuid in charge.owner.gpu_uuids:
+            if uuid in self._idle and not any(uuid in other.owner.gpu_uuids for other in self._charges.values()):
+                self._idle[uuid] = OpenRow(self._at.utc_us)
+
+    def _go_on(self, state: Mapping[str, Any]) -> None:
+        """Charge the owners that the spool's last batch names from where it ended.
+
+        Counters and CPU times kept counting meanwhile, so the absence costs nothing; power that nobody sampled, and
+        an owner that died in the absence, show as unmetered.
+        """
+        for entry in state["owners"]:
+            owner = Owner(**{**entry["owner"], "gpu_uuids": tuple(entry["owner"]["gpu_uuids"])})
+            rows = {device: OpenRow(*part) for device, part in entry["rows"].items()}
+            process = self._host.process(owner.pid)
+            if process is None or abs(process.created_s - entry["created_s"]) > 1.0:
+                self._close_unmetered(owner, entry["phase"], rows)
+                continue
+            charge = _Charge(owner, process, entry["phase"], float(entry["cpu_s"]), rows)
+            self._charges[owner.segment_id, owner.rank] = charge
+            for uuid in set(owner.gpu_uuids) & set(self._gpus):
+                self._gpus[uuid].resume(state["counters_j"].get(uuid))
+        if self._charges:
+            self._look_for_children(self._at)
+        self._advance()
+
+    def _close_unmetered(self, owner: Owner, phase: Phase, rows: Mapping[str, OpenRow]) -> None:
+        """What was read of an owner that died, then the meter's absence, as far as it may have lived, as unmetered."""
+        for device, row in rows.items():
+            end_us = min(self._at.utc_us, row.open_part().end_us + round(BRIDGE_S * 1e6))
+            for pieces in (row.add(end_us, None, self._slot_us), row.cut()):
+                self._rows += [self._row(piece, device, owner, phase) for piece in pieces]
+
+    # --- rows --------------------------------------------------------------------------------------------------
+
+    def _close(self, charge: _Charge) -> None:
+        for device, row in charge.rows.items():
+            self._keep(row.cut(), device, charge)
+
+    def _keep(self, pieces: Iterable[Piece], device: str, charge: _Charge | None) -> None:
+        owner = charge.owner if charge is not None else None
+        phase: Phase = charge.phase if charge is not None else "idle"
+        self._rows += [self._row(piece, device, owner, phase) for piece in pieces]
+
+    def _row(self, piece: Piece, device: str, owner: Owner | None, phase: Phase) -> MeterRow:
+        gpu = self._gpus.get(device)
+        source: Source = "estimated" if device == CPU else gpu.source if gpu is not None else "nvml-counter"
+        return MeterRow(
+            host_boot=self._spool.host_boot,
+            device=device,
+            seq=0,  # the spool numbers it
+            node=self._node,
+            start=_utc(piece.start_us),
+            end=_utc(piece.end_us),
+            energy_j=piece.energy_j,
+            source=source,
+            phase=phase,
+            job_id=owner.job_id if owner else None,
+            segment_id=owner.segment_id if owner else None,
+            rank=owner.rank if owner else None,
+            uuid=None if device == CPU else device,
+        )
+
+    def _write(self, always: bool = False) -> None:
+        """Append closed rows; a disk that refuses them keeps them here for the next time."""
+        if not self._rows and not always:
+            return
+        try:
+            self._spool.append(self._rows, self._state())
+        except OSError as fault:
+            log.error("the spool refuses rows (%s); %d wait in memory", fault, len(self._rows))
+            return
+        self._rows = []
+
+    def _state(self) -> dict[str, Any]:
+        """What a later meter of this boot goes on from: readings at the end of the rows that are written."""
+        return {
+            "owners": [charge.to_state() for charge in self._charges.values()],
+            "counters_j": {uuid: gpu.baseline_j() for uuid, gpu in self._gpus.items()},
+        }
+
+
+def _utc(at_us: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=at_us)

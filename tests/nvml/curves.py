@@ -1,0 +1,40 @@
+"""The stand-in's power curves in Python: what every joule should have been.
+In: a shape and UNIX times. Out: the exact energy between them, in J.
+Keep in step with `within` in nvml.c; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cluster.api import MeterRow
+
+_BURSTS = ((0.0, 0.3), (2.0, 2.6), (7.0, 8.5))
+_PERIOD_S = {"square": 4.0, "sawtooth": 5.0, "bursty": 10.0, "constant": 10.0}
+
+
+def _within_j(shape: str, in_s: float) -> float:
+    if shape == "square":
+        return 400 * min(in_s, 2.0) + 100 * max(0.0, in_s - 2)
+    if shape == "sawtooth":
+        return 80 * in_s + 30 * in_s * in_s
+    if shape == "bursty":
+        return 60 * in_s + sum(440 * max(0.0, min(in_s, end) - start) for start, end in _BURSTS)
+    return 250 * in_s
+
+
+def energy_j(shape: str, start_s: float, end_s: float) -> float:
+    """Exact energy in J that a device of `shape` draws from `start_s` to `end_s` (UNIX s, epoch 0)."""
+    period_s = _PERIOD_S[shape]
+
+    def since_epoch_j(at_s: float) -> float:
+        periods, in_s = divmod(at_s, period_s)
+        return periods * _within_j(shape, period_s) + _within_j(shape, in_s)
+
+    return since_epoch_j(end_s) - since_epoch_j(start_s)
+
+
+def exact_j(shape: str, rows: Sequence[MeterRow]) -> float:
+    """Exact energy in J over the spans of `rows`."""
+    return math.fsum(energy_j(shape, row.start.timestamp(), row.end.timestamp()) for row in rows)
