@@ -8,7 +8,7 @@ Next, jobs.state loads one into the engine. Nothing here needs torch.
     <checkpoints>/data/                    tokens, kept so that a resume reads no text
     <checkpoints>/final/                   the finished model and its metrics
 
-Checksums are SHA-256: about as fast as the disks here, hardware-assisted on current CPUs, and `sha256sum` reads them too.
+Checksums are SHA-256: CPUs assist it (1.7 GB/s on one core, blake2b 1.1), and `sha256sum` can check a folder by hand.
 """
 
 from __future__ import annotations
@@ -60,9 +60,9 @@ def partial_of(folder: Path, step: int) -> Path:
 
 
 def clear(folder: Path) -> None:
-    """Remove what a crash left: partial folders. Call it on one rank, before the others write."""
+    """Remove the partial folders and files that a crash left. Call it on one rank, before the others write."""
     folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("*.partial"):
+    for stale in [*folder.glob("*.partial"), *folder.glob("data/*.partial")]:
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
 
 

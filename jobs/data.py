@@ -60,6 +60,23 @@ def split(tokens: Tokens, data: Data) -> tuple[Samples, Samples]:
     )
 
 
+@dataclass(frozen=True)
+class Corpus:
+    """What a job trains on, the same on every rank. `digest` is of the tokens' content."""
+
+    training: Samples
+    holdout: Samples
+    vocab_size: int
+    end_id: int | None
+    digest: str
+
+
+def corpus(tokens: Tokens, data: Data) -> Corpus:
+    """The samples of all tokens, split into training and holdout."""
+    training, holdout = split(tokens, data)
+    return Corpus(training, holdout, tokens.vocab_size, tokens.end_id, tokens.digest)
+
+
 @lru_cache(maxsize=2)
 def permutation(seed: int, epoch: int, size: int) -> NDArray[np.int64]:
     """The order of `size` samples in an epoch. NumPy freezes RandomState's streams, so an upgrade keeps the order."""
@@ -95,6 +112,16 @@ def feed(samples: Samples, training: Training, rank: int, world_size: int) -> Ca
             yield samples.take(picked[start : start + micro])
 
     return batches
+
+
+def holdout_batches(holdout: Samples, micro: int, rank: int, world_size: int) -> Iterator[tuple[Batch, int]]:
+    """A rank's holdout samples in batches of `micro`, each with how many of them count; equally many on all ranks."""
+    rounds = math.ceil(len(holdout) / (micro * world_size))
+    for number in range(rounds):
+        start = (number * world_size + rank) * micro
+        indices = np.arange(start, start + micro, dtype=np.int64)
+        valid = int(np.clip(len(holdout) - start, 0, micro))
+        yield holdout.take(np.minimum(indices, len(holdout) - 1)), valid
 
 
 def total_steps(training: Training, samples: int, length: int) -> int:

@@ -1,0 +1,194 @@
+"""DeepSpeed, set up so that a paused job ends as an undisturbed one would, bit for bit.
+In: a Place, the spec, a module and an objective. Out: an Engine that steps, evaluates, saves, loads and exports.
+The loop in jobs.train drives it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from jobs.compiler import check, put_interpreter_on_path
+from jobs.data import Batch, micro_size
+from jobs.objective import IGNORED, Objective, next_token
+from jobs.place import Place
+from jobs.schedule import learning_rate
+from jobs.spec import JobFault, JobSpec, Unavailable
+from jobs.spec.job import Training
+
+
+def prepare(place: Place) -> Any:
+    """Ready this process and import DeepSpeed; call it before anything touches the device. Returns the module.
+
+    Deterministic algorithms are on in the strict form, for with `warn_only` torch keeps the attention kernels that are
+    not deterministic. LOWTIDE_DETERMINISTIC=0 in the job's env trains a model that has no deterministic kernels.
+    """
+    put_interpreter_on_path()
+    if place.device == "cpu":
+        os.environ["DS_ACCELERATOR"] = "cpu"
+        if (missing := check()) is not None:
+            raise Unavailable(missing)
+    else:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        os.environ["LOCAL_RANK"] = str(torch.device(place.device).index or 0)  # DeepSpeed picks its device by it
+        torch.cuda.set_device(place.device)
+    if os.environ.get("LOWTIDE_DETERMINISTIC", "1") != "0":
+        torch.use_deterministic_algorithms(True)
+        # Filling costs time and changes no result.
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+        torch.backends.cudnn.benchmark = False
+    import deepspeed
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    return deepspeed
+
+
+def deepspeed_config(spec: JobSpec, world_size: int) -> dict[str, Any]:
+    """The spec's DeepSpeed section with the batch keys that follow from the spec and the worker count."""
+    assert spec.training is not None
+    micro = micro_size(spec.training, world_size)
+    ours = {
+        "train_batch_size": spec.training.batch_size,
+        "train_micro_batch_size_per_gpu": micro,
+        "gradient_accumulation_steps": spec.training.batch_size // world_size // micro,
+        "steps_per_print": 1 << 62,  # the watch reports progress
+        "zero_allow_untested_optimizer": True,
+        "zero_force_ds_cpu_optimizer": False,
+    }
+    return {**ours, **spec.deepspeed}
+
+
+def peak_rate(spec: JobSpec) -> float:
+    """The peak learning rate: that of an optimizer which the DeepSpeed section brings, else training.learning_rate."""
+    assert spec.training is not None
+    parameters = spec.deepspeed.get("optimizer", {}).get("params", {})
+    return float(parameters.get("lr", spec.training.learning_rate))
+
+
+class Engine:
+    """One rank's DeepSpeed engine with its objective, its losses and its random state."""
+
+    def __init__(self, deepspeed: Any, spec: JobSpec, place: Place, module: Any, objective: Objective) -> None:
+        assert spec.training is not None
+        self._training: Training = spec.training
+        self._place = place
+        self._objective = objective
+        self._peak = peak_rate(spec)
+        self._own_schedule = "scheduler" in spec.deepspeed
+        config = deepspeed_config(spec, place.world_size)
+        self._accumulation: int = config["gradient_accumulation_steps"]
+        optimizer = None
+        if "optimizer" not in config:
+            optimizer = torch.optim.AdamW(
+                module.parameters(), lr=self._peak, weight_decay=spec.training.weight_decay, fused=None
+            )
+        self._engine: Any = deepspeed.initialize(
+            model=module, optimizer=optimizer, model_parameters=list(module.parameters()), config=config
+        )[0]
+        self._device = torch.device(place.device)
+        self._loss = torch.zeros((), device=self._device)
+        self._bad = torch.full((), -1, dtype=torch.int64, device=self._device)
+        _seed(spec.training.seed, place.rank)
+
+    def step(self, step: int, steps: int, batches: Iterable[Batch]) -> None:
+        """Take step number `step` (from 0) of `steps` with this rank's micro-batches. The device may lag behind."""
+        if not self._own_schedule:
+            rate = learning_rate(step, steps, self._peak, self._training.warmup_steps)
+            for group in self._engine.optimizer.param_groups:
+                group["lr"] = rate
+        self._engine.train()
+        total = torch.zeros((), device=self._device)
+        for batch in batches:
+            inputs, labels = self._tensors(batch)
+            # Every token of a packed sample is valid, so micro-batches of equal size make a mean over the global batch.
+            loss = self._objective(self._engine, inputs, labels) / labels.numel()
+            self._engine.backward(loss)
+            self._engine.step()
+            total += loss.detach()
+        self._loss = total / self._accumulation
+        fresh = (self._bad < 0) & ~torch.isfinite(self._loss)
+        self._bad = torch.where(fresh, step + 1, self._bad)
+
+    def losses(self) -> tuple[float, int | None]:
+        """The newest step's loss on this rank, and the first step whose loss was not finite. Waits for the device."""
+        bad = int(self._bad)
+        return float(self._loss), (bad if bad >= 0 else None)
+
+    def evaluate(self, batches: Iterator[tuple[Batch, int]]) -> tuple[float, int]:
+        """Cross-entropy summed over the first samples of each batch (the number beside it), and their tokens.
+
+        Every rank must bring as many batches, for ZeRO-3 gathers weights at each.
+        """
+        self._engine.eval()
+        nats, tokens = 0.0, 0
+        with torch.no_grad():
+            for batch, valid in batches:
+                inputs, labels = self._tensors(batch)
+                labels[valid:] = IGNORED
+                nats += float(next_token(self._engine, inputs, labels))
+                tokens += valid * labels.shape[1]
+        return nats, tokens
+
+    def save(self, folder: Path, tag: str) -> None:
+        """Write this rank's part of a checkpoint to `folder/tag`: DeepSpeed's files and the random state."""
+        self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
+        torch.save(_random_state(self._device), folder / tag / f"rng-rank-{self._place.rank:05d}.pt")
+
+    def load(self, folder: Path) -> None:
+        """Take up weights, optimizer and random state of a published checkpoint; JobFault where there is none."""
+        path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
+        if path is None:
+            raise JobFault(f"{folder}: DeepSpeed found no checkpoint in it; restore the folder or remove it")
+        state = torch.load(folder / f"rng-rank-{self._place.rank:05d}.pt", weights_only=False)
+        _restore_random_state(state, self._device)
+
+    def export(self, folder: Path) -> None:
+        """Write the whole model to `folder` as transformers reads it (safetensors); all ranks call, rank 0 writes."""
+        weights = None
+        if self._engine.zero_optimization_partition_weights():
+            weights = self._engine._zero3_consolidated_16bit_state_dict()
+        if self._place.rank == 0:
+            from transformers.utils.logging import disable_progress_bar
+
+            disable_progress_bar()
+            self._engine.module.save_pretrained(str(folder), state_dict=weights)
+
+    def close(self) -> None:
+        """Free what DeepSpeed holds."""
+        self._engine.destroy()
+
+    def _tensors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.from_numpy(batch).to(self._device, non_blocking=True)
+        return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+
+def _seed(seed: int, rank: int) -> None:
+    """Every rank draws its own numbers (dropout), the same at every start."""
+    mixed = int(np.random.SeedSequence([seed & 0xFFFFFFFFFFFFFFFF, rank]).generate_state(1, np.uint64)[0])
+    random.seed(mixed)
+    np.random.seed(mixed & 0xFFFFFFFF)
+    torch.manual_seed(mixed)  # CUDA's generators, too
+
+
+def _random_state(device: torch.device) -> dict[str, Any]:
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
+    }
+
+
+def _restore_random_state(state: dict[str, Any], device: torch.device) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"], device)

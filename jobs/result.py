@@ -1,0 +1,53 @@
+"""The result of a finished job: a model that transformers reads, and its metrics.
+In: an engine at its last step. Out: `<checkpoints>/final/` with model/ and metrics.json, replaced atomically.
+Users take it from there; a job that is run again after its end reads it back.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import checkpoint, tokens
+
+if TYPE_CHECKING:
+    from jobs.engine import Engine
+    from jobs.group import Group
+
+METRICS = "metrics.json"
+
+
+def write(group: Group, engine: Engine, folder: Path, step: int, metrics: dict[str, float], tokenizer: str) -> None:
+    """Write `folder/final`; all ranks call. The tokenizer goes beside the weights unless it is `bytes`."""
+    final = folder / "final"
+    partial = folder / "final.partial"
+
+    def prepare() -> None:
+        checkpoint.clear(folder)
+        partial.mkdir()
+
+    def finish() -> None:
+        encoder = tokens.tokenizer(tokenizer)
+        if isinstance(encoder, tokens.Pretrained):
+            encoder.save(partial / "model")
+        checkpoint.write_atomically(partial / METRICS, {"step": step, "metrics": metrics})
+        checkpoint.seal(partial)
+        if final.exists():
+            shutil.rmtree(final)
+        partial.rename(final)
+        checkpoint.sync_folder(folder)
+
+    group.first(prepare)
+    group.each(lambda: engine.export(partial / "model"))
+    group.first(finish)
+
+
+def read(folder: Path, step: int) -> dict[str, float] | None:
+    """The metrics of `folder/final` where it is the result of `step`; else None."""
+    try:
+        about: dict[str, Any] = json.loads((folder / "final" / METRICS).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    return dict(about["metrics"]) if about["step"] == step else None

@@ -1,0 +1,226 @@
+"""The one loop that every job shares: build, resume, step, checkpoint, result.
+In: a JobSpec, a Place and a Watch, on every rank. Out: an Outcome and published checkpoints.
+The cluster's worker calls `run`; heavy imports happen inside it, so that they are timed as a part of the start.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobs import checkpoint, result, resume, tokens
+from jobs.data import Corpus, corpus, feed, holdout_batches, micro_size, total_steps
+from jobs.pace import Action, Clock, Parts
+from jobs.place import Outcome, Place, Watch
+from jobs.spec import InputError, JobFault, JobSpec
+
+if TYPE_CHECKING:
+    from jobs.engine import Engine
+    from jobs.group import Group
+
+
+def run(spec: JobSpec, place: Place, watch: Watch) -> Outcome:
+    """Train (or distill) from the newest checkpoint until the last step, or until a stop is wanted.
+
+    Raises InputError where spec and data or checkpoint do not fit, JobFault where the training fails.
+    """
+    parts = Parts()
+    watch.phase("start")
+    _check(spec)
+    with parts.time("imports"):
+        from jobs import engine as engines
+        from jobs.group import Group
+
+        deepspeed = engines.prepare(place)
+    group = Group(place)
+    try:
+        with parts.time("data"):
+            text = _corpus(spec, place, group)
+        return _Run(spec, place, watch, group, parts, text).go(deepspeed)
+    finally:
+        group.close()
+
+
+class _Run:
+    """One rank's run; the methods are its stages, in order."""
+
+    def __init__(self, spec: JobSpec, place: Place, watch: Watch, group: Group, parts: Parts, text: Corpus) -> None:
+        assert spec.training is not None and spec.data is not None
+        self.spec, self.place, self.watch, self.group, self.parts, self.corpus = spec, place, watch, group, parts, text
+        self.essentials = resume.essentials(spec, place.world_size, text.digest)
+        self.training = spec.training
+        self.length = spec.data.sequence_length
+        self.steps = total_steps(spec.training, len(text.training), self.length)
+        self.step = 0
+        self.saved_step = 0
+        self.checkpoint_bytes = 0
+        self.metrics: dict[str, float] = {}
+
+    def go(self, deepspeed: Any) -> Outcome:
+        """Build, resume, step, checkpoint, result."""
+        found = self._find()
+        if self.step >= self.steps and self._has_result():
+            return self._outcome(done=True)
+        with self.parts.time("build"):
+            engine = self._build(deepspeed)
+        if found is not None:
+            self.watch.phase("restore")
+            with self.parts.time("restore"):
+                self.group.each(lambda: engine.load(found.folder))
+        done = self._train(engine)
+        self._save(engine)
+        if done:
+            self._evaluate(engine)
+            self._export(engine)
+        self.watch.phase("stop")
+        engine.close()
+        return self._outcome(done)
+
+    def _find(self) -> checkpoint.Published | None:
+        """The checkpoint to resume from, the same on every rank; None starts afresh."""
+        with self.parts.time("find"):
+            found = self.group.first(lambda: resume.find(self.place, self.spec.checkpoint.keep))
+        if found is not None:
+            resume.fits(self.essentials, found)
+            self.step = self.saved_step = found.step
+            self.checkpoint_bytes = found.size_bytes
+            self.metrics = dict(found.meta["metrics"])
+        return found
+
+    def _build(self, deepspeed: Any) -> Engine:
+        from jobs.engine import Engine
+        from jobs.model import build
+        from jobs.objective import Objective, next_token
+
+        spec, corpus, seed = self.spec, self.corpus, self.training.seed
+        assert spec.model is not None
+        module = build(spec.model, corpus.vocab_size, self.length, corpus.end_id, seed)
+        objective: Objective = next_token
+        if spec.distill is not None:
+            from jobs import distill
+
+            field = "distill.teacher"
+            teacher = build(spec.distill.teacher, corpus.vocab_size, self.length, corpus.end_id, seed + 1, field)
+            objective = distill.objective(_as_trained(teacher, spec, self.place.device), spec.distill)
+        return Engine(deepspeed, spec, self.place, module, objective)
+
+    def _train(self, engine: Engine) -> bool:
+        """Step until the last step or until the ranks agree to stop; True where the last step was taken."""
+        clock = Clock(self.watch, self.spec.checkpoint.every_s, asks=self.place.rank == 0)
+        batches = feed(self.corpus.training, self.training, self.place.rank, self.place.world_size)
+        self.watch.phase("train")
+        action = self._check_in(engine, clock)
+        while self.step < self.steps and action != "stop":
+            with clock.step():
+                engine.step(self.step, self.steps, batches(self.step))
+                self.step += 1
+                checked = self.step >= clock.next_check
+                action = self._check_in(engine, clock) if checked else "go"
+            loss = self.metrics["loss"] if checked else None
+            self.watch.stepped(self.step, self.steps, loss, clock.trained_steps, clock.trained_s)
+            if action == "checkpoint":
+                self._save(engine)
+                self.watch.phase("train")
+                clock.saved()
+        self.parts.add("first_step", clock.first_step_s)
+        self.parts.add("train", clock.trained_s)
+        self.parts.add("step_end", clock.step_end_s())
+        return self.step >= self.steps
+
+    def _check_in(self, engine: Engine, clock: Clock) -> Action:
+        """Exchange the word with the other ranks; JobFault on all of them where a loss is not finite."""
+        loss, bad = engine.losses()
+        action, distance = clock.decide(self.step, self.steps)
+        check = self.group.check(action, distance, loss, bad)
+        clock.agreed(self.step, check.distance)
+        if check.first_bad_step is not None:
+            raise JobFault(
+                f"step {check.first_bad_step}: the loss is not finite; lower training.learning_rate, add "
+                f"deepspeed.gradient_clipping, or look at the data (last checkpoint: step {self.saved_step})"
+            )
+        if clock.trained_steps or self.step > self.saved_step:
+            samples = self.step * self.training.batch_size
+            self.metrics |= {"loss": check.loss, "samples": samples, "tokens": samples * self.length}
+        return check.action
+
+    def _save(self, engine: Engine) -> None:
+        """Publish a checkpoint of this step, unless there is one."""
+        if self.step == self.saved_step:
+            return
+        folder, step = self.place.checkpoints, self.step
+        partial = checkpoint.partial_of(folder, step)
+        meta = {
+            "step": step,
+            "segment": self.place.segment_id,
+            "metrics": self.metrics,
+            "essentials": self.essentials,
+        }
+
+        def prepare() -> None:
+            checkpoint.clear(folder)
+            partial.mkdir()
+            checkpoint.write_atomically(partial / checkpoint.META, meta)
+
+        self.watch.phase("checkpoint")
+        with self.parts.time("checkpoint"):
+            self.group.first(prepare)
+            self.group.each(lambda: engine.save(folder, partial.name))
+            shares = self.group.each(lambda: checkpoint.seal(partial, self.place.rank, self.place.world_size))
+        with self.parts.time("publish"):
+            sealed = {name: file for share in shares for name, file in share.items()}
+            keep = self.spec.checkpoint.keep
+            self.checkpoint_bytes = self.group.first(lambda: checkpoint.publish(folder, step, sealed, keep)).size_bytes
+        self.saved_step = step
+
+    def _evaluate(self, engine: Engine) -> None:
+        """Mean cross-entropy of the holdout, in nats per token."""
+        if len(self.corpus.holdout) == 0:
+            return
+        self.watch.phase("evaluate")
+        with self.parts.time("evaluate"):
+            micro = micro_size(self.training, self.place.world_size)
+            mine = holdout_batches(self.corpus.holdout, micro, self.place.rank, self.place.world_size)
+            nats, count = self.group.sum([float(value) for value in engine.evaluate(mine)])
+            self.metrics["holdout_loss"] = nats / count
+
+    def _export(self, engine: Engine) -> None:
+        """Write the finished model and its metrics to `final/`."""
+        assert self.spec.data is not None
+        self.watch.phase("checkpoint")
+        with self.parts.time("export"):
+            folder, tokenizer = self.place.checkpoints, self.spec.data.tokenizer
+            result.write(self.group, engine, folder, self.step, self.metrics, tokenizer)
+
+    def _has_result(self) -> bool:
+        """Whether `final/` is of this step already; its metrics become this run's."""
+        metrics = self.group.first(lambda: result.read(self.place.checkpoints, self.step))
+        self.metrics = metrics or self.metrics
+        return metrics is not None
+
+    def _outcome(self, done: bool) -> Outcome:
+        return Outcome(done, self.step, self.steps, self.metrics, self.parts.seconds, self.checkpoint_bytes)
+
+
+def _check(spec: JobSpec) -> None:
+    """Refuse what the loop cannot run before anything slow starts."""
+    if spec.job not in ("train", "distill"):
+        raise InputError(f"job: {spec.job} is not supported yet; take train or distill")
+    if spec.zero_stage() not in (0, 1, 2, 3):
+        raise InputError(f"deepspeed.zero_optimization.stage: {spec.zero_stage()} is no ZeRO stage; take 0, 1, 2 or 3")
+
+
+def _corpus(spec: JobSpec, place: Place, group: Group) -> Corpus:
+    """Tokenise on rank 0 where no cache is found, then map the tokens on every rank."""
+    assert spec.data is not None
+    data, folder = spec.data, place.checkpoints / "data"
+    key = group.first(lambda: tokens.prepare(data.files, data.tokenizer, folder))
+    return corpus(tokens.load(folder, key), data)
+
+
+def _as_trained(teacher: Any, spec: JobSpec, device: str) -> Any:
+    """The teacher on its device, in the precision that the student trains in."""
+    import torch
+
+    for name, dtype in (("bf16", torch.bfloat16), ("fp16", torch.float16)):
+        if spec.deepspeed.get(name, {}).get("enabled"):
+            teacher = teacher.to(dtype)
+    return teacher.to(device)
