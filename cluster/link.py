@@ -1,0 +1,107 @@
+"""A running segment's line to the control actor: progress up, desire down, without the training loop ever waiting.
+In: steps and phases as the loop takes them. Out: whether to stop, and the name of that end.
+The worker of rank 0 holds one; the loop asks `stop_wanted` between two steps.
+
+It is also the dead man's switch: with no control actor and no controller it goes by the last `run_until` it saw.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import datetime, timezone
+from typing import Any
+
+from cluster.api import Desire, Ended, Phase, Progress
+
+PERIOD_S = 0.5
+ANSWER_TIMEOUT_S = 10.0
+
+
+class Link:
+    """One for a segment. The loop's thread writes and reads plain attributes; a thread of its own does the talking."""
+
+    def __init__(self, segment_id: str, desire: Desire) -> None:
+        self._segment_id = segment_id
+        self._desire = desire
+        self._phase: Phase = "start"
+        self._step: tuple[int, int, float | None, int, float] | None = None
+        self._loss: float | None = None
+        self._stop: Ended | None = None
+        self._actor: Any = None
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._talk, name="lowtide-link", daemon=True)
+
+    def open(self) -> None:
+        """Begin to talk."""
+        self._thread.start()
+
+    def close(self) -> None:
+        """Say the last word and end the thread."""
+        self._closing.set()
+        self._thread.join(ANSWER_TIMEOUT_S)
+
+    def phase(self, name: Phase) -> None:
+        """A phase began."""
+        self._phase = name
+
+    def stepped(self, step: int, steps: int, loss: float | None, trained_steps: int, trained_s: float) -> None:
+        """A step ended; see jobs.place.Watch."""
+        if loss is not None:
+            self._loss = loss
+        self._step = (step, steps, self._loss, trained_steps, trained_s)
+
+    def stop_wanted(self) -> bool:
+        """Whether `run_until` has come. Once it has, it stays so, and the end keeps the name it had then."""
+        if self._stop is None:
+            desire = self._desire
+            if datetime.now(timezone.utc) >= desire.run_until:
+                self._stop = desire.ends_as
+        return self._stop is not None
+
+    @property
+    def ends_as(self) -> Ended:
+        """The name of the end where the job is not done."""
+        return self._stop or self._desire.ends_as
+
+    @property
+    def desire(self) -> Desire:
+        """The newest desire seen."""
+        return self._desire
+
+    def _talk(self) -> None:
+        from ray.exceptions import RayError
+
+        silent = False
+        while True:
+            last = self._closing.is_set()
+            try:
+                self._exchange()
+                silent = False
+            except (RayError, ValueError, TimeoutError) as fault:  # gone for now: it is looked for again next time
+                self._actor = None
+                if not silent:
+                    print(f"lowtide: the control actor does not answer ({_first_line(fault)}); going on", flush=True)
+                silent = True
+            if last:
+                return
+            self._closing.wait(PERIOD_S)
+
+    def _exchange(self) -> None:
+        import ray
+
+        from cluster.control import control_actor
+
+        if self._actor is None:
+            self._actor = control_actor()
+        reply = self._actor.exchange.remote(self._segment_id, self._desire, self._progress())
+        self._desire = ray.get(reply, timeout=ANSWER_TIMEOUT_S)
+
+    def _progress(self) -> Progress | None:
+        if self._step is None:
+            return None
+        step, steps, loss, trained_steps, trained_s = self._step
+        return Progress(datetime.now(timezone.utc), self._phase, step, steps, loss, trained_steps, trained_s)
+
+
+def _first_line(fault: BaseException) -> str:
+    return (str(fault).strip().splitlines() or [type(fault).__name__])[0]

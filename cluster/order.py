@@ -1,0 +1,55 @@
+"""A segment's order and result as JSON documents, which cross process and Ray version boundaries.
+In: SegmentOrder and SegmentResult. Out: JSON text and back, equal; and where a segment leaves its result.
+The segment's driver and its workers read the order; the controller's side reads the result.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from cluster.api import SegmentOrder, SegmentResult
+
+VARIABLE = "LOWTIDE_ORDER"
+"""Environment variable that carries the order to the segment's driver."""
+SUBMITTED_AT = "LOWTIDE_SUBMITTED_AT"
+"""Environment variable with the time of submission, in seconds since the epoch."""
+
+_ORDER = TypeAdapter(SegmentOrder)
+_RESULT = TypeAdapter(SegmentResult)
+
+
+def write_order(order: SegmentOrder) -> str:
+    """The order as JSON text."""
+    return _ORDER.dump_json(order, by_alias=True).decode()
+
+
+def read_order(text: str) -> SegmentOrder:
+    """The order in JSON text; ValueError where it is none."""
+    return _ORDER.validate_json(text)
+
+
+def result_path(checkpoints: str, segment_id: str) -> Path:
+    """Where a segment leaves its result, beside the job's checkpoints."""
+    return Path(checkpoints) / "segments" / f"{segment_id}.json"
+
+
+def write_result(path: Path, result: SegmentResult) -> None:
+    """Write the result so that a reader sees all of it or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        file.write(_RESULT.dump_json(result))
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def read_result(path: Path) -> SegmentResult | None:
+    """The result that a segment left at `path`; None where it left none that can be read."""
+    try:
+        return _RESULT.validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None

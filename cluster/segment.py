@@ -1,0 +1,179 @@
+"""A segment's driver: the entrypoint of one Ray job, `python -I -m cluster.segment`.
+In: the order, in the variable LOWTIDE_ORDER. Out: a SegmentResult, at the control actor and beside the checkpoints.
+It starts `cluster.worker` on the segment's workers and waits; it stays light, with no model and no DeepSpeed.
+
+`-I` keeps the working directory and PYTHONPATH off the module path, where a user's own `cluster/` may lie.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from cluster.api import SegmentOrder, SegmentResult
+from cluster.order import SUBMITTED_AT, VARIABLE, read_order, result_path, write_result
+
+DRIVER_RANK = -1
+
+
+def main() -> int:
+    """Run the segment; 0 unless it failed or was lost."""
+    started_at_s = psutil.Process().create_time()
+    order = read_order(os.environ[VARIABLE])
+    _attach()
+    _on_sigterm(order)
+    from cluster.worker import register, release
+
+    meter = register(order, DRIVER_RANK)
+    try:
+        result = _fit(order, started_at_s)
+        if meter is not None:
+            meter.mark(order.segment_id, DRIVER_RANK, "stop")
+    finally:
+        release(meter, order.segment_id, DRIVER_RANK)
+    _hand_back(order, result)
+    return 1 if result.ended in ("failed", "lost") else 0
+
+
+def _attach() -> None:
+    import ray
+    from ray.job_config import JobConfig
+
+    from cluster.control import NAMESPACE
+
+    # As a client's job, Ray does not put the working directory on the workers' module path.
+    ray.init(namespace=NAMESPACE, job_config=JobConfig(_client_job=True), logging_level="warning")
+
+
+def _on_sigterm(order: SegmentOrder) -> None:
+    """`ray job stop`, or a host that shuts down: checkpoint at the next step boundary, then end; at once if killed."""
+
+    def halt() -> None:
+        import ray
+
+        from cluster.control import control_actor
+
+        if ray.get(control_actor().halt.remote(order.segment_id, order.desire, "paused")):
+            os._exit(137)  # the controller gave it up: Ray ends the workers of a driver that is gone
+
+    def on_signal(_number: int, _frame: Any) -> None:
+        threading.Thread(target=halt, name="lowtide-halt", daemon=True).start()
+
+    signal.signal(signal.SIGTERM, on_signal)
+
+
+def _fit(order: SegmentOrder, started_at_s: float) -> SegmentResult:
+    from ray.train import TrainingFailedError
+
+    trainer = _trainer(order)
+    fit_at_s = time.time()
+    try:
+        report = trainer.fit().return_value
+    except TrainingFailedError as fault:
+        return _failed(fault)
+    submitted_at_s = float(os.environ.get(SUBMITTED_AT, started_at_s))
+    # These cross processes, so they are differences of UTC clocks; on two hosts these may disagree.
+    parts_s = {
+        "submit": max(0.0, started_at_s - submitted_at_s),
+        "driver": fit_at_s - started_at_s,
+        "workers": max(0.0, report["entered_at_s"] - fit_at_s),
+        "end": max(0.0, time.time() - report["left_at_s"]),
+    }
+    return SegmentResult(
+        at=datetime.now(timezone.utc),
+        ended=report["ended"],
+        step=report["step"],
+        steps=report["steps"],
+        metrics=report["metrics"],
+        parts_s={**report["parts_s"], **parts_s},
+        checkpoint_bytes=report["checkpoint_bytes"],
+    )
+
+
+def _trainer(order: SegmentOrder) -> Any:
+    """Ray Train's trainer; the controller alone retries, so that every attempt is a segment of its own."""
+    from ray import cloudpickle
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    from cluster import installation
+
+    cloudpickle.register_pickle_by_value(installation)
+    workers = order.spec.workers
+    on_cpu = workers.gpus == 0 or os.environ.get("DS_ACCELERATOR") == "cpu"
+    resources: dict[str, float] = {"CPU": workers.cpus}
+    if workers.gpus:
+        resources["GPU"] = workers.gpus
+    return TorchTrainer(
+        installation.guarded("cluster.worker", "train"),
+        train_loop_config={"document": os.environ[VARIABLE]},
+        scaling_config=ScalingConfig(
+            num_workers=order.workers,
+            use_gpu=workers.gpus > 0,
+            resources_per_worker=resources,
+            label_selector={"carbon-zone": order.zone},
+        ),
+        run_config=RunConfig(
+            name=order.segment_id,
+            storage_path=str(Path(order.checkpoints) / "ray"),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+        ),
+        torch_config=TorchConfig(backend="gloo" if on_cpu else None),
+    )
+
+
+def _failed(fault: Exception) -> SegmentResult:
+    """The result of a segment whose workers failed: by the job's own fault, or `lost` where a worker was gone."""
+    from ray.exceptions import OutOfMemoryError, RayActorError
+    from ray.train import WorkerGroupError
+
+    failures = fault.worker_failures if isinstance(fault, WorkerGroupError) else {}
+    gone = [f"rank {rank}: {each}" for rank, each in failures.items() if isinstance(each, RayActorError)]
+    memory = any(isinstance(each, OutOfMemoryError) for each in failures.values())
+    own = {rank: each for rank, each in failures.items() if not isinstance(each, RayActorError)}
+    lost = not memory and (bool(gone) or not own)
+    if lost:
+        error = "\n".join(gone) or str(fault)
+    else:
+        rank, first = min(own.items())
+        error = f"rank {rank}: " + "".join(traceback.format_exception(first)).strip()
+    return SegmentResult(
+        at=datetime.now(timezone.utc),
+        ended="lost" if lost else "failed",
+        step=0,
+        steps=0,
+        metrics={},
+        parts_s={},
+        checkpoint_bytes=0,
+        error=error,
+    )
+
+
+def _hand_back(order: SegmentOrder, result: SegmentResult) -> None:
+    """Log the result, leave it beside the checkpoints, and tell the control actor."""
+    import ray
+    from ray.exceptions import RayError
+
+    from cluster.control import control_actor
+
+    write_result(result_path(order.checkpoints, order.segment_id), result)
+    print(f"lowtide: segment {order.segment_id} ended as {result.ended} at step {result.step} of {result.steps}")
+    parts = ", ".join(f"{part} {duration_s:.2f} s" for part, duration_s in result.parts_s.items())
+    print(f"lowtide: {parts or result.error}", flush=True)
+    try:
+        ray.get(control_actor().finish.remote(order.segment_id, order.desire, result), timeout=30)
+    except RayError as fault:
+        print(f"lowtide: the control actor did not take the result, which lies beside the checkpoints: {fault}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

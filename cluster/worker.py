@@ -1,0 +1,150 @@
+"""One worker of a segment, inside Ray Train: it finds its place, registers with its meter, and runs the job.
+In: the order, from the segment's driver. Out: rank 0's outcome, as plain values for the driver.
+`jobs.train.run` does the training; the driver makes the segment's result of the outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+import ray.train
+from ray.exceptions import RayError
+
+from cluster.api import SegmentOrder
+from cluster.link import Link
+from cluster.order import read_order
+from jobs.place import Outcome, Phase, Place
+from jobs.spec.errors import Unavailable
+
+
+def train(document: str) -> dict[str, Any]:
+    """Run the order in `document` on this worker; what it returns is the same on every rank but for `parts_s`."""
+    entered_at_s = time.time()
+    order = read_order(document)
+    if order.spec.working_dir is not None:
+        os.chdir(order.spec.working_dir)
+    place = _place(order)
+    watch = RankWatch(order, place)
+    try:
+        outcome = _run(order, place, watch)
+        return _report(outcome, watch, entered_at_s)
+    finally:
+        watch.close()
+
+
+def _run(order: SegmentOrder, place: Place, watch: RankWatch) -> Outcome:
+    from jobs.train import run
+
+    return run(order.spec, place, watch)
+
+
+def _report(outcome: Outcome, watch: RankWatch, entered_at_s: float) -> dict[str, Any]:
+    return {
+        "ended": "done" if outcome.done else watch.ends_as,
+        "step": outcome.step,
+        "steps": outcome.steps,
+        "metrics": dict(outcome.metrics),
+        "parts_s": dict(outcome.parts_s),
+        "checkpoint_bytes": outcome.checkpoint_bytes,
+        "entered_at_s": entered_at_s,
+        "left_at_s": time.time(),
+    }
+
+
+def _place(order: SegmentOrder) -> Place:
+    context = ray.train.get_context()
+    return Place(
+        rank=context.get_world_rank(),
+        world_size=context.get_world_size(),
+        local_rank=context.get_local_rank(),
+        device=_device(order),
+        checkpoints=Path(order.checkpoints),
+        restore_from=Path(order.restore_from) if order.restore_from is not None else None,
+        segment_id=order.segment_id,
+    )
+
+
+def _device(order: SegmentOrder) -> str:
+    if order.spec.workers.gpus == 0:
+        return "cpu"
+    from ray.train.torch import get_device
+
+    return str(get_device())
+
+
+class RankWatch:
+    """The jobs wing's Watch on one rank: phases go to the host's meter, and on rank 0 steps go to the control actor."""
+
+    def __init__(self, order: SegmentOrder, place: Place) -> None:
+        self._segment_id, self._rank = order.segment_id, place.rank
+        self._link = Link(order.segment_id, order.desire) if place.rank == 0 else None
+        if self._link is not None:
+            self._link.open()
+        self._meter = register(order, place.rank)
+
+    def phase(self, name: Phase) -> None:
+        """A phase begins on this rank."""
+        if self._meter is not None:
+            self._meter.mark(self._segment_id, self._rank, name)
+        if self._link is not None:
+            self._link.phase(name)
+
+    def stop_wanted(self) -> bool:
+        """Whether the job shall end at this boundary; for rank 0."""
+        return self._link is not None and self._link.stop_wanted()
+
+    def stepped(self, step: int, steps: int, loss: float | None, trained_steps: int, trained_s: float) -> None:
+        """A step ended."""
+        if self._link is not None:
+            self._link.stepped(step, steps, loss, trained_steps, trained_s)
+
+    @property
+    def ends_as(self) -> str:
+        """The name of the end where the job is not done; rank 0 alone knows it."""
+        return self._link.ends_as if self._link is not None else "paused"
+
+    def close(self) -> None:
+        """Say the last word, and have the meter cut this rank's last row."""
+        if self._link is not None:
+            self._link.close()
+        release(self._meter, self._segment_id, self._rank)
+
+
+def register(order: SegmentOrder, rank: int) -> Any:
+    """The host's meter, which knows from now on that this process is `rank`; None where it cannot be reached.
+
+    Training goes on then: its seconds are unmetered, which the ledger shows, and never zero.
+    """
+    from cluster.meter.actor import host_meter
+    from cluster.meter.meter import Owner
+
+    try:
+        meter = host_meter(order.spool, order.slot_s)
+        meter.register(Owner(order.job_id, order.segment_id, rank, os.getpid(), _gpu_uuids(rank)))
+    except (RayError, Unavailable, OSError) as fault:
+        print(f"lowtide: rank {rank} is unmetered, for this host's meter does not answer: {fault}", flush=True)
+        return None
+    return meter
+
+
+def release(meter: Any, segment_id: str, rank: int) -> None:
+    """Have the meter cut the last row of a rank; a meter that is gone has cut it itself or never will."""
+    if meter is None:
+        return
+    try:
+        meter.release(segment_id, rank)
+    except (RayError, Unavailable, OSError) as fault:
+        print(f"lowtide: rank {rank} could not be released from its meter: {fault}", flush=True)
+
+
+def _gpu_uuids(rank: int) -> tuple[str, ...]:
+    """The UUIDs of the GPUs that Ray gave this worker alone; CUDA_VISIBLE_DEVICES names those of the whole group."""
+    if rank < 0:
+        return ()
+    from cluster.meter.nvml import uuids_of
+
+    return uuids_of(ray.get_gpu_ids())

@@ -1,0 +1,175 @@
+"""Segments on a real Ray: start, progress, pause, resume, expiry, loss and failure, through cluster.api alone.
+In: an embedded Ray in a temporary state folder, and tiny CPU jobs. Out: nothing.
+The orchestrator's tests build on what these hold.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.api import Cluster, Desire, Gauge, SegmentOrder, SegmentView, connect, start_local, stop_local
+from jobs.spec import JobSpec, StaleEpoch, Unavailable
+
+# Ray leaves sockets and files to its own end of process; none of them is lowtide's.
+pytestmark = [pytest.mark.filterwarnings("default")]
+
+EVER = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def ray_in_de(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    import ray
+
+    state = tmp_path_factory.mktemp("state")
+    started_s = time.monotonic()
+    address = start_local(str(state), "DE", 4)
+    print(f"\nembedded Ray up after {time.monotonic() - started_s:.1f} s")
+    yield connect(address)
+    ray.shutdown()
+    assert stop_local(str(state))
+
+
+@pytest.fixture
+def order(tmp_path: Path) -> Callable[..., SegmentOrder]:
+    text = tmp_path / "corpus.txt"
+    text.write_text("the tide goes out and the tide comes in\n" * 400)
+
+    def build(segment_id: str, steps: int = 6, for_s: float = 600, **changes: Any) -> SegmentOrder:
+        spec = JobSpec.model_validate(
+            {
+                "name": "tiny",
+                "job": "train",
+                "model": {
+                    "config": {
+                        "model_type": "llama",
+                        "hidden_size": 32,
+                        "num_hidden_layers": 2,
+                        "num_attention_heads": 2,
+                        "num_key_value_heads": 2,
+                        "intermediate_size": 64,
+                    }
+                },
+                "data": {"files": [str(text)], "sequence_length": 32},
+                "training": {"steps": steps, "batch_size": 4, "micro_batch_size": 2},
+                "deepspeed": {"zero_optimization": {"stage": 1}},
+                "workers": {"count": 2, "gpus": 0, "cpus": 1},
+                "checkpoint": {"every": "1h"},
+            }
+        )
+        until = datetime.now(timezone.utc) + timedelta(seconds=for_s)
+        known = SegmentOrder(
+            segment_id=segment_id,
+            job_id="tiny",
+            reason="start",
+            zone="DE",
+            workers=2,
+            spec=spec,
+            desire=Desire(until, "expired", 1),
+            slot_s=60.0,
+            checkpoints=str(tmp_path / "checkpoints"),
+            restore_from=None,
+            spool=str(tmp_path / "spool"),
+            threads=1,
+        )
+        return replace(known, **changes)
+
+    return build
+
+
+def watch(
+    cluster: Cluster, segment_id: str, until: Callable[[SegmentView], bool], within_s: float = 240
+) -> SegmentView:
+    """The first view of the segment for which `until` holds."""
+    deadline_s = time.monotonic() + within_s
+    while True:
+        view = cluster.observe([segment_id])[segment_id]
+        if until(view):
+            return view
+        if view.status in ("ended", "lost") or time.monotonic() > deadline_s:
+            raise AssertionError(f"{view}\n{''.join(cluster.logs(segment_id))}")
+        time.sleep(0.3)
+
+
+def ended(view: SegmentView) -> bool:
+    return view.status == "ended"
+
+
+def test_shows_its_node_in_the_zone(ray_in_de: Cluster) -> None:
+    (node,) = ray_in_de.nodes()
+    assert (node.zone, node.cpus, node.gpus) == ("DE", 4.0, 0.0)
+
+
+def test_pauses_at_a_step_boundary_and_the_next_segment_ends_the_job(
+    ray_in_de: Cluster, order: Callable[..., SegmentOrder]
+) -> None:
+    first = order("tiny-1", steps=2000)
+    ray_in_de.start(first)
+    ray_in_de.start(first)  # changes nothing
+    view = watch(ray_in_de, "tiny-1", lambda view: view.progress is not None and view.progress.step > 2)
+    assert view.status == "running" and view.progress is not None and view.progress.steps == 2000
+    now = datetime.now(timezone.utc)
+    asked_s = time.monotonic()
+    ray_in_de.desire("tiny-1", Desire(now, "paused", 1))
+    result = watch(ray_in_de, "tiny-1", ended).result
+    print(f"\nfrom stop to ended: {time.monotonic() - asked_s:.1f} s")
+    assert result is not None and result.ended == "paused"
+    print("start:", json.dumps(dict(result.parts_s)))
+    assert 2 < result.step < 2000 and result.checkpoint_bytes > 0
+    assert (Path(first.checkpoints) / "segments" / "tiny-1.json").is_file()
+
+    second = order("tiny-2", steps=result.step + 5, reason="resume")
+    ray_in_de.start(second)
+    after = watch(ray_in_de, "tiny-2", ended).result
+    assert after is not None and after.ended == "done", after
+    print("resume:", json.dumps(dict(after.parts_s)))
+    assert after.step == after.steps == result.step + 5
+    assert "tiny-2 ended as done" in "".join(ray_in_de.logs("tiny-2"))
+    assert "tiny-2 ended as done" in "".join(ray_in_de.logs("tiny-2", follow=True))
+
+
+def test_ends_by_itself_when_run_until_comes_unrenewed(ray_in_de: Cluster, order: Callable[..., SegmentOrder]) -> None:
+    ray_in_de.start(order("lone-1", steps=100000, for_s=25))
+    result = watch(ray_in_de, "lone-1", ended).result
+    assert result is not None and result.ended == "expired" and result.checkpoint_bytes > 0
+
+
+def test_fails_with_the_workers_traceback_when_the_job_is_at_fault(
+    ray_in_de: Cluster, order: Callable[..., SegmentOrder], tmp_path: Path
+) -> None:
+    wrong = order("wrong-1")
+    (tmp_path / "corpus.txt").unlink()
+    ray_in_de.start(wrong)
+    result = watch(ray_in_de, "wrong-1", ended).result
+    assert result is not None and result.ended == "failed"
+    assert result.error is not None and "Traceback" in result.error and "corpus.txt" in result.error
+
+
+def test_refuses_a_controller_whose_lease_has_passed(ray_in_de: Cluster, order: Callable[..., SegmentOrder]) -> None:
+    until = datetime.now(timezone.utc) + EVER
+    ray_in_de.desire("none-1", Desire(until, "paused", 7))
+    with pytest.raises(StaleEpoch):
+        ray_in_de.desire("none-1", Desire(until, "paused", 6))
+    with pytest.raises(StaleEpoch):
+        ray_in_de.start(order("stale-1"))
+    assert ray_in_de.observe(["stale-1"])["stale-1"].status == "lost"
+
+
+def test_knows_no_segment_that_was_never_started(ray_in_de: Cluster) -> None:
+    assert ray_in_de.observe(["unknown-1"])["unknown-1"].status == "lost"
+
+
+def test_takes_figures_for_the_dashboard(ray_in_de: Cluster) -> None:
+    ray_in_de.publish([Gauge("lowtide_job_workers", 2.0, {"job": "tiny", "zone": "DE"})])
+
+
+def test_says_in_one_line_that_no_ray_answers() -> None:
+    with pytest.raises(Unavailable, match="127.0.0.1:1 does not answer"):
+        connect("127.0.0.1:1")
