@@ -143,6 +143,15 @@ class Gauge:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Finding:
+    """One thing that training needs of a machine: there, or missing with the way to mend it."""
+
+    what: str
+    ok: bool
+    text: str
+
+
 class Cluster(Protocol):
     """What the controller needs of a cluster. Every method raises Unavailable where the cluster does not answer."""
 
@@ -183,6 +192,20 @@ def connect(address: str) -> Cluster:
     from cluster.ray_cluster import RayCluster
 
     return RayCluster(address)
+
+
+def diagnose() -> list[Finding]:
+    """What training needs of this machine: compiler, Ray, torch, DeepSpeed, NVML."""
+    from cluster.diagnose import diagnose as look
+
+    return look()
+
+
+def prepare() -> None:
+    """Build what DeepSpeed compiles on its first run on CPUs, so that no segment waits for it; JobFault if it fails."""
+    from jobs.compiler import build
+
+    build()
 
 
 def start_local(state: str, zone: str, cpus: int | None = None) -> str:

@@ -1,0 +1,63 @@
+"""What training needs of this machine, looked at one by one.
+In: nothing. Out: findings, each there or missing with the way to mend it.
+`lowtide doctor` and the demo show them before anything slow starts.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import metadata
+
+from cluster.api import Finding
+from cluster.installation import check as check_installation
+from jobs.compiler import check as check_compiler
+
+_PACKAGES = ("ray", "torch", "deepspeed", "transformers", "nvidia-ml-py")
+_TMPDIR_AT_LEAST_BYTES = 2 * 1024**3
+
+
+def diagnose() -> list[Finding]:
+    """Every finding, in the order in which they would stop a job."""
+    return [_compiler(), _installation(), *_packages(), _nvml(), _scratch()]
+
+
+def _compiler() -> Finding:
+    missing = check_compiler()
+    return Finding("C++ compiler", missing is None, missing or "found, and ninja beside it")
+
+
+def _installation() -> Finding:
+    try:
+        check_installation()
+    except ImportError as fault:
+        return Finding("installation", False, str(fault))
+    return Finding("installation", True, f"in {sys.prefix}")
+
+
+def _packages() -> list[Finding]:
+    found = []
+    for name in _PACKAGES:
+        try:
+            found.append(Finding(name, True, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            found.append(Finding(name, False, f"is not installed; pip install {name}"))
+    return found
+
+
+def _nvml() -> Finding:
+    from cluster.meter.nvml import devices
+
+    found = devices()
+    text = f"{len(found)} GPUs" if found else "no GPU answers; CPU energy is estimated, and every report says so"
+    return Finding("NVML", True, text)
+
+
+def _scratch() -> Finding:
+    folder = os.environ.get("RAY_TMPDIR", "/tmp")
+    free = os.statvfs(folder)
+    free_bytes = free.f_bavail * free.f_frsize
+    text = f"{free_bytes / 1024**3:.0f} GiB free in {folder}"
+    if free_bytes < _TMPDIR_AT_LEAST_BYTES:
+        return Finding("scratch space", False, f"{text}; Ray needs 2: free some, or set RAY_TMPDIR")
+    return Finding("scratch space", True, text)

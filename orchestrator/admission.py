@@ -1,0 +1,95 @@
+"""What is refused at the door: a spec that this site could never run as it asks.
+In: a validated spec, the site, what is known of jobs like it. Out: nothing, or InputError that names field and fix.
+`submit`, `run` and `plan` ask before anything is stored; what merely does not fit now is stored and waits.
+"""
+
+from __future__ import annotations
+
+import difflib
+from datetime import timedelta
+
+from jobs.spec import InputError, JobSpec, iso
+from orchestrator.controller.frame import Framed, Framing, deadline, frame, measured, width
+from orchestrator.plan import POLICIES, plan
+from orchestrator.plan.problem import Plan
+from orchestrator.plan.windows import windows
+from orchestrator.site import Site
+
+LATER: dict[str, str] = {
+    "carbon.min_run": "carbon.max_intensity or a larger slot in the site file",
+    "carbon.max_pauses": "carbon.policy: now, or a later finish_by",
+    "carbon.min_renewable_percent": "carbon.max_intensity",
+    "carbon.budget": "carbon.max_intensity",
+    "workers.power_limit": "the power limit that the GPUs have now",
+    "working_dir": "an installed package, or files that the nodes share",
+    "model.lora": "a full fine-tuning",
+}
+"""Keys of the contract that this version does not act on yet, and what to use instead."""
+
+
+def admit(spec: JobSpec, site: Site, source: str) -> None:
+    """Refuse what can be seen from the spec and the site alone."""
+    _known_features(spec, source)
+    for zone in spec.carbon.zones or ():
+        if zone not in site.zones:
+            near = difflib.get_close_matches(zone, site.zones, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"{source}: carbon.zones: the site has no zone {zone!r}; {hint}it has {_names(site)}")
+    _room(spec, site, source)
+
+
+def admit_time(framing: Framing, site: Site, source: str) -> Plan | None:
+    """Refuse a deadline that cannot be met; returns the plan, or None where no forecast has come yet."""
+    spec, now = framing.spec, framing.now
+    due, start = deadline(framing), max(now, spec.not_before or now)
+    if due <= start:
+        what = "has passed" if due <= now else f"is before not_before {iso(start)}"
+        raise InputError(f"{source}: carbon.finish_by: {iso(due)} {what}; give a later time")
+    if spec.carbon.windows and not windows(spec.carbon.windows, start, due):
+        following = windows(spec.carbon.windows, start, due + timedelta(days=400))
+        first = f"; the next opens {iso(following[0][0])}" if following else ""
+        raise InputError(
+            f"{source}: carbon.windows: none is open before finish_by {iso(due)}{first}: give a later time"
+        )
+    framed = frame(framing, site)
+    if not isinstance(framed, Framed):
+        return None
+    made = plan(framed.problem, spec.carbon.policy)
+    if made.misses_deadline and measured(framing):
+        raise InputError(
+            f"{source}: carbon.finish_by: {iso(due)} cannot be met, the earliest finish is {iso(made.finish_at)}; "
+            "give that or a later time, or wider windows"
+        )
+    return made
+
+
+def _known_features(spec: JobSpec, source: str) -> None:
+    if spec.job in ("compress", "script"):
+        raise InputError(f"{source}: job: {spec.job} is not supported yet; use train or distill")
+    if spec.carbon.policy not in POLICIES:
+        valid = ", ".join(POLICIES)
+        raise InputError(f"{source}: carbon.policy: {spec.carbon.policy} is not supported yet; use one of {valid}")
+    document = spec.to_json()
+    for field, instead in LATER.items():
+        section, _, key = field.rpartition(".")
+        holder = document.get(section, {}) if section else document
+        if holder.get(key) is not None:
+            raise InputError(f"{source}: {field} is not supported yet; remove it and use {instead}")
+
+
+def _room(spec: JobSpec, site: Site, source: str) -> None:
+    """A job that fits in none of its zones, by what the site declares, could never run."""
+    needed = width(spec) * spec.workers.gpus
+    zones = spec.carbon.zones or list(site.zones)
+    declared = {zone: site.zones[zone].gpus for zone in zones}
+    fits = [zone for zone, gpus in declared.items() if gpus is None or gpus >= needed]
+    if not fits:
+        most = max(gpus for gpus in declared.values() if gpus is not None)
+        raise InputError(
+            f"{source}: workers: {width(spec)} workers of {spec.workers.gpus} GPUs need {needed}, "
+            f"the site declares at most {most} in {', '.join(zones)}; lower workers.count or workers.gpus"
+        )
+
+
+def _names(site: Site) -> str:
+    return ", ".join(site.zones)

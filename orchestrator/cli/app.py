@@ -1,0 +1,205 @@
+"""Every command's name, arguments and help; nothing else, so that help is quick.
+In: the command line. Out: a call into the module that does the work.
+The contract of the commands is the README's; their work is in the modules beside this one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    name="lowtide",
+    help="Train when the grid runs clean: DeepSpeed jobs on Ray, planned by carbon-intensity forecasts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+SpecFile = Annotated[Path, typer.Argument(metavar="SPEC", help="Job spec (YAML).")]
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Id or name of a job.")]
+AnyJob = Annotated[str | None, typer.Argument(metavar="[JOB]", help="Id or name of a job; all without it.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+
+
+@app.callback()
+def _lowtide(
+    context: typer.Context,
+    site: Annotated[
+        Path | None,
+        typer.Option("--site", metavar="FILE", help="Site file; else lowtide.yaml upward from here, else embedded."),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to stderr.")] = False,
+) -> None:
+    context.obj = site
+    import logging
+
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    spec: SpecFile,
+    out: Annotated[Path | None, typer.Option("--out", help="Write report.json, .html and .png to this folder.")] = None,
+) -> None:
+    """Submit a job, drive it in the foreground with a live view, and report."""
+    from orchestrator.cli.drive import run as work
+
+    work(context.obj, spec, out)
+
+
+@app.command()
+def submit(context: typer.Context, spec: SpecFile, json: Json = False) -> None:
+    """Validate a spec and store it as a job."""
+    from orchestrator.cli.submit import submit as work
+
+    work(context.obj, spec, json)
+
+
+@app.command()
+def plan(context: typer.Context, spec: SpecFile, json: Json = False) -> None:
+    """Show when and where a spec would run, without storing it."""
+    from orchestrator.cli.submit import plan as work
+
+    work(context.obj, spec, json)
+
+
+@app.command()
+def status(context: typer.Context, job: AnyJob = None, json: Json = False) -> None:
+    """Show the state of jobs, and why."""
+    from orchestrator.cli.show import status as work
+
+    work(context.obj, job, json)
+
+
+@app.command()
+def logs(
+    context: typer.Context,
+    job: JobName,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as the job writes.")] = False,
+    json: Json = False,
+) -> None:
+    """Show a job's history and what its newest segment wrote."""
+    from orchestrator.cli.show import logs as work
+
+    work(context.obj, job, follow, json)
+
+
+@app.command()
+def pause(context: typer.Context, job: JobName) -> None:
+    """Checkpoint a job at its next step and release its GPUs, until `resume`."""
+    from orchestrator.cli.submit import ask
+
+    ask(context.obj, job, "hold")
+
+
+@app.command()
+def resume(context: typer.Context, job: JobName) -> None:
+    """Let a paused job go on when its plan says so."""
+    from orchestrator.cli.submit import ask
+
+    ask(context.obj, job, "run")
+
+
+@app.command()
+def cancel(context: typer.Context, job: JobName) -> None:
+    """End a job for good; its checkpoints stay."""
+    from orchestrator.cli.submit import ask
+
+    ask(context.obj, job, "cancel")
+
+
+@app.command()
+def report(
+    context: typer.Context,
+    job: AnyJob = None,
+    json: Json = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Write the picture of grid, plan and power.")] = None,
+) -> None:
+    """Account for a job's joules and grams, by worker, segment and phase."""
+    from orchestrator.cli.show import report as work
+
+    work(context.obj, job, json, html, png)
+
+
+@app.command()
+def forecast(context: typer.Context, zone: Annotated[str, typer.Argument(metavar="ZONE")], json: Json = False) -> None:
+    """Show a zone's carbon intensity, now and as far as its provider sees."""
+    from orchestrator.cli.show import forecast as work
+
+    work(context.obj, zone, json)
+
+
+@app.command()
+def serve(context: typer.Context) -> None:
+    """Control the site's jobs until ended."""
+    from orchestrator.cli.drive import serve as work
+
+    work(context.obj)
+
+
+@app.command()
+def tick(context: typer.Context) -> None:
+    """One pass, for cron; safe to run every minute, also twice at once."""
+    from orchestrator.cli.drive import tick as work
+
+    work(context.obj)
+
+
+@app.command()
+def window(
+    context: typer.Context,
+    length: Annotated[str, typer.Option("--for", metavar="LENGTH", help="How long it stays open, e.g. 8h.")],
+) -> None:
+    """Open a training window; pause what runs before it closes."""
+    from orchestrator.cli.drive import window as work
+
+    work(context.obj, length)
+
+
+@app.command()
+def grid(
+    trace: Annotated[Path | None, typer.Argument(metavar="[TRACE.csv]", help="Columns start_utc,g_per_kwh.")] = None,
+    zone: Annotated[str, typer.Option("--zone", help="Name of the zone that is served.")] = "DEMO",
+    host: Annotated[str, typer.Option("--host")] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port")] = 8090,
+    day: Annotated[str, typer.Option("--day", help="Real time that a day of the trace takes, e.g. 4m.")] = "24h",
+    start: Annotated[str, typer.Option("--start", help="How far into the trace it begins, e.g. 9h.")] = "0h",
+) -> None:
+    """Serve a trace (or the generated demo grid) as the Electricity Maps API does, on loopback."""
+    from orchestrator.cli.place import grid as work
+
+    work(trace, zone, host, port, day, start)
+
+
+@app.command()
+def doctor(context: typer.Context, json: Json = False) -> None:
+    """Check what training here needs, and say how to mend what is missing."""
+    from orchestrator.cli.place import doctor as work
+
+    work(context.obj, json)
+
+
+@app.command()
+def down(context: typer.Context) -> None:
+    """End the embedded Ray, by its own process ids."""
+    from orchestrator.cli.place import down as work
+
+    work(context.obj)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the state and the report.")] = Path("demo-out"),
+) -> None:
+    """The main job, end to end, on a generated grid that is squeezed into minutes."""
+    from orchestrator.cli.demo import demo as work
+
+    work(out)

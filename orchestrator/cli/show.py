@@ -1,0 +1,167 @@
+"""The commands that read: status, logs, report, forecast; each as text for people or as JSON.
+In: the store, and the cluster for the logs. Out: text or JSON on stdout, files where asked for.
+They change nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from jobs.spec import InputError, Unavailable, iso
+from orchestrator.attach import attach
+from orchestrator.cli.desk import Desk, desk, print_json
+from orchestrator.controller import utcnow
+from orchestrator.refresh import Refresher
+from orchestrator.report import Report, as_json, draw, print_report, report_of, write_page
+from orchestrator.signal.forecast import Forecast
+from orchestrator.status import status as status_of
+from orchestrator.store import facts, jobs
+from orchestrator.store.accounts import account_of
+
+
+def status(site_file: Path | None, name: str | None, as_json: bool) -> None:
+    """Every job, or one, with its state and the reason for it."""
+    with desk(site_file) as at, at.store.read() as session:
+        found = jobs.all_jobs(session) if name is None else [jobs.find(session, name)]
+        documents = [status_of(session, at.site, job, utcnow()) for job in found]
+    if as_json:
+        print_json(documents)
+    elif not documents:
+        print("no job is stored yet; `lowtide submit SPEC` stores one")
+    else:
+        _status_table(documents)
+
+
+def _status_table(documents: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("job", "state", "step", "zone", "workers", "energy", "emissions", "next change", "why")
+    for job in documents:
+        grams, steps = job["emissions_g"], job["steps"] or "?"
+        table.add_row(
+            job["job"],
+            job["state"],
+            f"{job['step']}/{steps}",
+            job["zone"] or "",
+            str(job["workers"] or ""),
+            f"{job['energy_j'] / 1000:.1f} kJ",
+            "" if grams is None else f"{grams:.3g} g",
+            job["next_change_at"] or "",
+            job["reason"],
+        )
+    Console().print(table)
+
+
+def logs(site_file: Path | None, name: str, follow: bool, as_json: bool) -> None:
+    """The job's history, then what its newest segment wrote."""
+    with desk(site_file) as at:
+        with at.store.read() as session:
+            job = jobs.find(session, name)
+            history = jobs.history(session, job.id)
+            segments = jobs.segments_of(session, job.id)
+        if as_json:
+            print_json([{"at": iso(event.at), "text": event.text} for event in history])
+            return
+        for event in history:
+            print(f"{iso(event.at)}  {event.text}")
+        if not segments:
+            return
+        newest = segments[-1]
+        if newest.error:
+            print(f"\n{newest.error.rstrip()}")
+        print(f"\nsegment {newest.n} wrote:")
+        try:
+            for piece in attach(at.site).logs(newest.id, follow):
+                sys.stdout.write(piece)
+        except Unavailable as fault:
+            print(f"(its output is gone: {fault})")
+
+
+def report(site_file: Path | None, name: str | None, as_json_: bool, html: Path | None, png: Path | None) -> None:
+    """One job's account, or that of every job."""
+    with desk(site_file) as at:
+        if name is None:
+            if html is not None or png is not None:
+                raise InputError("JOB: is missing; --html and --png show one job")
+            with at.store.read() as session:
+                names = [job.id for job in jobs.all_jobs(session)]
+            if as_json_:
+                print_json([as_json(load_report(at, job_id)) for job_id in names])
+            else:
+                for job_id in names:
+                    show_report(at, job_id)
+            return
+        found = load_report(at, name)
+        if png is not None:
+            draw(found, png)
+        if html is not None:
+            write_page(found, html)
+        if as_json_:
+            print_json(as_json(found))
+        else:
+            print_report(found)
+
+
+def load_report(at: Desk, name: str) -> Report:
+    """The report on a job of this id or name, from what the store holds now."""
+    with at.store.read() as session:
+        return report_of(account_of(session, at.site, jobs.find(session, name), utcnow()))
+
+
+def show_report(at: Desk, name: str) -> None:
+    """Print one job's report for people."""
+    print_report(load_report(at, name))
+
+
+def write_report(at: Desk, name: str, folder: Path) -> list[Path]:
+    """Write report.json, report.html and report.png; returns their paths."""
+    import json
+
+    found = load_report(at, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = [folder / f"report.{kind}" for kind in ("json", "html", "png")]
+    paths[0].write_text(json.dumps(as_json(found), indent=2) + "\n", encoding="utf-8")
+    write_page(found, paths[1])
+    draw(found, paths[2])
+    return paths
+
+
+def forecast(site_file: Path | None, zone: str, as_json: bool) -> None:
+    """A zone's intensity now and to come."""
+    with desk(site_file) as at:
+        if zone not in at.site.zones:
+            raise InputError(f"ZONE: the site has no zone {zone!r}; it has {', '.join(at.site.zones)}")
+        Refresher(at.store, at.site).once()
+        with at.store.read() as session:
+            found = facts.forecasts(session).get(zone)
+            fault = facts.forecast_fault(session, zone)
+        if found is None:
+            raise Unavailable(f"no forecast of {zone}: {fault}")
+        if as_json:
+            print_json(facts.to_json(found))
+        else:
+            _forecast_chart(found)
+
+
+def _forecast_chart(found: Forecast) -> None:
+    from rich.console import Console
+
+    console = Console()
+    stale = " [red](stale)[/red]" if found.stale else ""
+    console.print(f"{found.zone}: {found.signal} intensity by {found.provider}, fetched {iso(found.fetched_at)}{stale}")
+    if found.note:
+        console.print(found.note)
+    known = [point.g_per_kwh for point in found.points if point.g_per_kwh is not None]
+    highest = max(known, default=1.0) or 1.0
+    for point in found.points:
+        if point.g_per_kwh is None:
+            console.print(f"{iso(point.start)}  unknown")
+            continue
+        colour = (
+            "green" if point.g_per_kwh <= highest / 3 else "yellow" if point.g_per_kwh <= 2 * highest / 3 else "red"
+        )
+        bar = "█" * max(1, round(40 * point.g_per_kwh / highest))
+        console.print(f"{iso(point.start)}  {point.g_per_kwh:6.0f} g/kWh  [{colour}]{bar}[/{colour}]")

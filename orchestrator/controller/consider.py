@@ -1,0 +1,103 @@
+"""One job, considered at one moment: framed, planned, decided.
+In: a Look and a job in it. Out: a Verdict, ready to be written.
+The controller considers every job of a pass, the more important first, so that they get the room.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from jobs.spec import JobSpec, Unavailable
+from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, decide
+from orchestrator.controller.frame import Framed, Framing, allowed_zones, frame, measured
+from orchestrator.controller.look import Look, digest
+from orchestrator.controller.room import Room
+from orchestrator.controller.write import Verdict
+from orchestrator.plan import plan
+from orchestrator.plan.problem import Current, Plan
+from orchestrator.plan.record import document, read
+from orchestrator.site import Site
+from orchestrator.store.jobs import spec_of
+from orchestrator.store.schema import Job
+
+UNPLANNED = ("now", "observe")
+"""Policies that start at once: they need no calibration first."""
+
+
+def consider(look: Look, job: Job, site: Site, room: Room, window_end: datetime | None) -> Verdict:
+    """What shall happen to this job now. Takes room where it is to start."""
+    spec = spec_of(job)
+    framing = framing_of(look, job, spec, site, window_end)
+    framed = frame(framing, site)
+    made: Plan | None = None
+    planned_for: str | None = None
+    if isinstance(framed, Framed):
+        made, planned_for = _plan(look, job, framing, framed)
+    decision = decide(_case(look, job, site, framing, framed, made))
+    if isinstance(decision, Go) and decision.start is not None:
+        decision = _fitted(decision, spec, room, framing.has_run)
+    return Verdict(job.id, spec, decision, document(made, job.id) if made else None, planned_for)
+
+
+def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: datetime | None) -> Framing:
+    """The job as the planner's frame takes it."""
+    running = look.running(job.id)
+    return Framing(
+        spec=spec,
+        submitted_at=job.submitted_at,
+        now=look.now,
+        step=job.step,
+        steps=job.steps or (spec.training.steps if spec.training else None),
+        learned=look.learned[job.likeness],
+        forecasts=look.forecasts,
+        zones=allowed_zones(spec, site),
+        current=Current(running.zone, running.workers) if running else None,
+        has_run=bool(look.segments.get(job.id)),
+        window_end=window_end,
+    )
+
+
+def _plan(look: Look, job: Job, framing: Framing, framed: Framed) -> tuple[Plan, str]:
+    """A new plan; for a job that waits, the standing one where nothing that it was made from has changed.
+
+    A plan goes on along its own way, so making it anew from the same facts says nothing new; with a thousand waiting
+    jobs that is most of the time of a pass.
+    """
+    zones = sorted(framed.problem.zones)
+    made_from = (framing.step, framing.steps, framing.learned, framing.window_end, framing.has_run)
+    planned_for = digest((made_from, [(zone, look.versions[zone]) for zone in zones]))
+    if framing.current is None and job.plan is not None and job.planned_for == planned_for:
+        standing = read(job.plan)
+        if standing.finish_at > look.now:
+            return standing, planned_for
+    return plan(framed.problem, framing.spec.carbon.policy), planned_for
+
+
+def _case(look: Look, job: Job, site: Site, framing: Framing, framed: Framed | str, made: Plan | None) -> Case:
+    running = look.running(job.id)
+    ended = [segment for segment in look.segments.get(job.id, ()) if segment.ended is not None]
+    last = ended[-1] if ended else None
+    return Case(
+        now=look.now,
+        wish=job.wish,
+        plan=made,
+        blocked=framed if isinstance(framed, str) else "",
+        running=Running(running.zone, running.workers, running.reason) if running else None,
+        has_run=framing.has_run,
+        measured=measured(framing) or framing.spec.carbon.policy in UNPLANNED,
+        last_zone=last.zone if last else None,
+        last_workers=last.workers if last else None,
+        last_ended=last.ended if last else None,
+        not_before=job.not_before,
+        renew_within_s=site.renew_within_s,
+        closes_at=framed.closes_at if isinstance(framed, Framed) else None,
+        open=framed.open if isinstance(framed, Framed) else True,
+    )
+
+
+def _fitted(decision: Go, spec: JobSpec, room: Room, has_run: bool) -> Decision:
+    try:
+        full = room.take(decision.zone, decision.workers, spec.workers.gpus, spec.workers.cpus)
+    except Unavailable as fault:
+        full = str(fault)
+    return Wait("paused" if has_run else "waiting", full) if full else decision

@@ -1,0 +1,148 @@
+"""The controller: look, decide, act, again and again; each pass may be the last, and the next goes on from there.
+In: the store, the site and a cluster. Out: segments that follow the plans, facts in the store.
+`serve`, `tick`, `window` and `run` drive it; forecasts come into the store beside it, for nothing in a pass is slow.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+
+from cluster.api import Cluster, Node
+from jobs.spec import StaleEpoch, Unavailable
+from orchestrator.controller.consider import consider
+from orchestrator.controller.gauges import gauges
+from orchestrator.controller.look import Look, look
+from orchestrator.controller.room import Room
+from orchestrator.controller.settle import settle
+from orchestrator.controller.write import Order, write
+from orchestrator.site import Site
+from orchestrator.store import Store, facts, lease
+from orchestrator.store.jobs import running_segments, spec_of
+from orchestrator.store.schema import Job
+
+log = logging.getLogger(__name__)
+
+
+def utcnow() -> datetime:
+    """The machine's clock: the only one in the product but for `simulate`."""
+    return datetime.now(timezone.utc)
+
+
+class Controller:
+    """One controller of one site; `attach` is called when there is something to do on the cluster."""
+
+    def __init__(
+        self,
+        store: Store,
+        site: Site,
+        attach: Callable[[], Cluster],
+        clock: Callable[[], datetime] = utcnow,
+        holder: str | None = None,
+    ) -> None:
+        self._store, self._site, self._attach, self._clock = store, site, attach, clock
+        self._holder = holder or lease.this_process()
+        self._cluster: Cluster | None = None
+
+    def run_pass(self, window_end: datetime | None = None) -> bool:
+        """One pass; returns True while some job has not ended. Raises lease.Held where another one controls.
+
+        `window_end` is that of `lowtide window`: nothing is planned past it.
+        """
+        now = self._clock()
+        with self._store.write() as session:
+            epoch = lease.take(session, self._holder, now)
+        trouble = self._observe(now)
+        with self._store.read() as session:
+            seen = look(session, now)
+        if trouble:
+            self._explain(seen, trouble)
+        else:
+            self._act(self._decide(seen, window_end, epoch))
+        self._publish(now)
+        return bool(seen.jobs)
+
+    def release(self) -> None:
+        """Give the lease back, so that the next controller need not wait for its end."""
+        with self._store.write() as session:
+            lease.release(session, self._holder, self._clock())
+
+    def _reach(self) -> Cluster:
+        if self._cluster is None:
+            self._cluster = self._attach()
+        return self._cluster
+
+    def _observe(self, now: datetime) -> str:
+        """Take in views and rows of what runs; returns why that could not be done, or an empty text."""
+        with self._store.read() as session:
+            running = [segment.id for segment in running_segments(session)]
+        if not running:
+            return ""
+        try:
+            cluster = self._reach()
+            views = cluster.observe(running)
+            # After the views: a segment that ended has made its last rows before it said so.
+            rows = cluster.collect(self._site.spool)
+            with self._store.write() as session:
+                facts.add_rows(session, rows)
+                settle(session, views, now)
+            # Only what is committed is acknowledged: after a crash in between, the meters send it again.
+            cluster.acknowledge(self._site.spool, rows)
+        except Unavailable as fault:
+            self._cluster = None
+            log.warning("%s", fault)
+            return str(fault)
+        return ""
+
+    def _explain(self, seen: Look, trouble: str) -> None:
+        with self._store.write() as session:
+            for job in seen.jobs:
+                if seen.running(job.id) is not None:
+                    session.get_one(Job, job.id).reason = trouble
+
+    def _decide(self, seen: Look, window_end: datetime | None, epoch: int) -> list[Order]:
+        """Consider every job, and write what was decided before any of it is carried out."""
+        room = Room(self._nodes)
+        for job in seen.jobs:
+            segment = seen.running(job.id)
+            if segment is not None and segment.first_step_at is None:
+                spec = spec_of(job)
+                room.pending(segment.zone, segment.workers, spec.workers.gpus, spec.workers.cpus)
+        verdicts = [consider(seen, job, self._site, room, window_end) for job in seen.jobs]
+        with self._store.write() as session:
+            written = [write(session, verdict, self._site, epoch, seen.now) for verdict in verdicts]
+        return [order for order in written if order is not None]
+
+    def _nodes(self) -> Sequence[Node]:
+        try:
+            return self._reach().nodes()
+        except Unavailable:
+            self._cluster = None
+            raise
+
+    def _act(self, orders: Sequence[Order]) -> None:
+        """Carry out what was written; what fails here the next pass does again."""
+        for order in orders:
+            try:
+                if order.known:
+                    self._reach().desire(order.segment.segment_id, order.segment.desire)
+                else:
+                    self._reach().start(order.segment)
+            except StaleEpoch:
+                raise
+            except Unavailable as fault:
+                self._cluster = None
+                log.warning("%s: %s", order.segment.segment_id, fault)
+
+    def _publish(self, now: datetime) -> None:
+        """Send the pass's figures to the cluster's metrics, where this pass has attached to it."""
+        if self._cluster is None:
+            return
+        with self._store.read() as session:
+            figures = gauges(session, self._site, now)
+        try:
+            self._cluster.publish(figures)
+        except Unavailable as fault:
+            self._cluster = None
+            log.warning("metrics: %s", fault)

@@ -1,0 +1,139 @@
+"""From a stored job, the site, forecasts and measurements to the Problem that a planner solves.
+In: a Framing of one job at one moment. Out: a Problem, or why there is none.
+The dry run, the admission at submission and every pass of the controller frame alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from jobs.spec import JobSpec
+from orchestrator.controller.learn import Learned, assumed_point
+from orchestrator.plan.problem import Current, Problem, Stretch, ZoneOption
+from orchestrator.plan.windows import windows
+from orchestrator.signal.forecast import Forecast
+from orchestrator.site import Site
+
+DEFAULT_FINISH_S = 24 * 3600.0
+ASSUMED_LENGTH_S = 3600.0
+"""Assumed length of a job that nobody has measured, where half the time to its deadline is not less."""
+
+
+@dataclass(frozen=True)
+class Framing:
+    """One job at one moment."""
+
+    spec: JobSpec
+    submitted_at: datetime
+    now: datetime
+    step: int
+    steps: int | None
+    learned: Learned
+    forecasts: Mapping[str, Forecast]
+    zones: tuple[str, ...]
+    """Zones where the job may run and the cluster has nodes."""
+    current: Current | None
+    has_run: bool
+    window_end: datetime | None
+    """End of a window that `lowtide window` opened: nothing is planned past it."""
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A Problem, and the window that is open now."""
+
+    problem: Problem
+    open: bool
+    closes_at: datetime | None
+
+
+def allowed_zones(spec: JobSpec, site: Site) -> tuple[str, ...]:
+    """The zones that the spec names, else all of the site, without those that declare too few GPUs for it."""
+    needed = width(spec) * spec.workers.gpus
+    zones = spec.carbon.zones or list(site.zones)
+    declared = {zone: site.zones[zone].gpus for zone in zones}
+    return tuple(zone for zone, gpus in declared.items() if gpus is None or gpus >= needed)
+
+
+def measured(framing: Framing) -> bool:
+    """True where the width that the job runs at has been measured."""
+    return width(framing.spec) in framing.learned.points
+
+
+def width(spec: JobSpec) -> int:
+    """The worker count that the job runs at: the largest that its range and its batch allow."""
+    return max(spec.worker_counts())
+
+
+def deadline(framing: Framing) -> datetime:
+    """`finish_by`, else twice the expected duration and at least 24 h after the submission."""
+    given = framing.spec.finish_by_at(framing.submitted_at)
+    if given is not None:
+        return given
+    point = framing.learned.points.get(width(framing.spec))
+    expected_s = (framing.steps or 0) / point.steps_per_s if point is not None else 0.0
+    return framing.submitted_at + timedelta(seconds=max(DEFAULT_FINISH_S, 2 * expected_s))
+
+
+def frame(framing: Framing, site: Site) -> Framed | str:
+    """The Problem of this job now, or one line that says why it cannot be planned."""
+    usable = [zone for zone in framing.zones if zone in framing.forecasts]
+    if not framing.zones:
+        return "waits for a node with the label carbon-zone of one of its zones"
+    if not usable:
+        return f"waits for a forecast of {', '.join(framing.zones)}: none has come yet"
+    spec, now = framing.spec, framing.now
+    due = deadline(framing)
+    open_spans = _open_spans(framing, max(due, now))
+    is_open, closes_at = True, None
+    if open_spans is not None:
+        span = next((s for s in open_spans if s[0] <= now < s[1]), None)
+        if span is not None:
+            # Told early enough, the segment is saved and gone when the window closes.
+            closes_at = span[1] - timedelta(
+                seconds=min(framing.learned.stop_s, (span[1] - span[0]).total_seconds() / 4)
+            )
+        is_open = closes_at is not None and now < closes_at
+    point = framing.learned.points.get(width(spec))
+    work = float(framing.steps - framing.step) if framing.steps is not None else None
+    if point is None or work is None:
+        # The length is assumed, not the speed: 1 step is then the whole of the work.
+        length_s = min(ASSUMED_LENGTH_S, max(60.0, (due - now).total_seconds() / 2))
+        point, work = assumed_point(spec, width(spec), 1.0 / length_s), 1.0
+    problem = Problem(
+        now=now,
+        deadline=max(due, now),
+        work_steps=max(work, 1e-9),
+        zones={
+            zone: ZoneOption(
+                curve=tuple(Stretch(p.start, p.end, p.g_per_kwh) for p in framing.forecasts[zone].points),
+                points=(point,),
+                pue=site.zones[zone].pue,
+            )
+            for zone in usable
+        },
+        slot_s=site.slot_s,
+        pause=framing.learned.pause,
+        windows=open_spans,
+        current=framing.current,
+        started=framing.has_run,
+        max_g_per_kwh=spec.carbon.max_intensity_g_per_kwh,
+        basis="measured" if measured(framing) else "assumed",
+    )
+    return Framed(problem, is_open, closes_at)
+
+
+def _open_spans(framing: Framing, due: datetime) -> tuple[tuple[datetime, datetime], ...] | None:
+    """When the job may run: its own windows, within the one that `lowtide window` opened; None is always."""
+    spans: tuple[tuple[datetime, datetime], ...] | None = None
+    if framing.spec.carbon.windows:
+        # Windows past the deadline count too: a job that is late goes on in the next one.
+        until = max(due, framing.now) + timedelta(days=8)
+        spans = windows(framing.spec.carbon.windows, framing.now, until)
+    if framing.window_end is not None:
+        end = framing.window_end
+        cut = spans if spans is not None else ((framing.now, end),)
+        spans = tuple((start, min(stop, end)) for start, stop in cut if start < end)
+    return spans

@@ -1,0 +1,57 @@
+"""What one pass sees: the jobs that have not ended, their segments, forecasts and measurements, read once.
+In: the store. Out: a Look at one moment.
+Every job of the pass is considered on the same Look.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy.orm import Session
+
+from orchestrator.controller.learn import Learned, learn
+from orchestrator.signal.forecast import Forecast
+from orchestrator.store import facts
+from orchestrator.store.jobs import active_jobs, segments_by_job
+from orchestrator.store.schema import Job, Segment
+
+
+@dataclass(frozen=True)
+class Look:
+    """The store at one moment."""
+
+    now: datetime
+    jobs: Sequence[Job]
+    segments: Mapping[str, Sequence[Segment]]
+    """By job id, first to last; jobs that never ran are absent."""
+    forecasts: Mapping[str, Forecast]
+    versions: Mapping[str, str]
+    """A digest of each zone's forecast: unchanged, a plan made from it stands."""
+    learned: Mapping[str, Learned]
+    """By likeness."""
+
+    def running(self, job_id: str) -> Segment | None:
+        """The job's segment that has not ended."""
+        return next((s for s in self.segments.get(job_id, ()) if s.ended is None), None)
+
+
+def look(session: Session, now: datetime) -> Look:
+    """Read what a pass needs, in a handful of queries however many jobs there are."""
+    jobs = active_jobs(session)
+    forecasts = facts.forecasts(session)
+    return Look(
+        now=now,
+        jobs=jobs,
+        segments=segments_by_job(session, [job.id for job in jobs]),
+        forecasts=forecasts,
+        versions={zone: digest(forecast.points) for zone, forecast in forecasts.items()},
+        learned={likeness: learn(session, likeness) for likeness in {job.likeness for job in jobs}},
+    )
+
+
+def digest(value: object) -> str:
+    """A short hash of a value made of plain values."""
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:32]

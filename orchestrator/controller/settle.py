@@ -1,0 +1,97 @@
+"""Taking in what happened: views of segments and metered rows become facts, and jobs get their state.
+In: the running segments, what the cluster shows of them, rows. Out: the store says what is so.
+Level-triggered: seen twice, nothing changes; decisions come after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+from sqlalchemy.orm import Session
+
+from cluster.api import Progress, SegmentResult, SegmentView
+from orchestrator.store.jobs import note
+from orchestrator.store.schema import Job, Segment
+
+MAX_RETRIES = 5
+_BACK_OFF_S = 10.0
+
+
+def settle(session: Session, views: Mapping[str, SegmentView], now: datetime) -> None:
+    """Write down what the cluster shows of each running segment, and what that makes of its job."""
+    for segment_id, view in views.items():
+        segment = session.get(Segment, segment_id)
+        if segment is None or segment.ended is not None:
+            continue
+        job = session.get_one(Job, segment.job_id)
+        if view.status != "lost":
+            segment.known = True
+        if view.progress is not None:
+            _advance(job, segment, view.progress)
+        if view.result is not None:
+            _finish(session, job, segment, view.result, now)
+        elif view.status == "lost" and segment.known:
+            # One that the cluster never knew is ordered again by the next act; one that it knew has died.
+            _lose(session, job, segment, view.message, now)
+
+
+def _advance(job: Job, segment: Segment, progress: Progress) -> None:
+    job.steps = progress.steps or job.steps
+    segment.step = max(segment.step, progress.step)
+    segment.trained_steps, segment.trained_s = progress.trained_steps, progress.trained_s
+    job.step = max(job.step, progress.step)
+    if progress.loss is not None:
+        job.metrics = {**job.metrics, "loss": progress.loss}
+    if progress.trained_steps > 0 and segment.first_step_at is None:
+        segment.first_step_at = progress.at - timedelta(seconds=progress.trained_s)
+    if job.state not in ("running", "pausing"):
+        job.state = "running"
+
+
+def _finish(session: Session, job: Job, segment: Segment, result: SegmentResult, now: datetime) -> None:
+    segment.ended, segment.ended_at = result.ended, result.at
+    segment.parts_s, segment.checkpoint_bytes = dict(result.parts_s), result.checkpoint_bytes
+    segment.error = result.error
+    if result.ended in ("failed", "lost"):
+        # What was not saved is not done: the job stands again where its newest checkpoint stands.
+        segment.step = job.step = max(result.step, segment.start_step) if result.step else segment.start_step
+    else:
+        segment.step = job.step = result.step
+        job.steps = result.steps or job.steps
+        job.metrics = {**job.metrics, **result.metrics}
+        job.zone, job.retries = segment.zone, 0
+    note(session, job, result.at, f"segment {segment.n} in {segment.zone} ended: {result.ended} at step {result.step}")
+    if result.ended == "done":
+        job.state, job.reason, job.ended_at = "done", "all steps are done", result.at
+        job.plan = None
+    elif result.ended == "failed":
+        job.state, job.reason, job.ended_at = "failed", _cause(result.error), result.at
+        job.plan = None
+    elif result.ended == "lost":
+        _retry(job, now, _cause(result.error))
+    else:
+        job.state, job.reason = "paused", f"segment {segment.n} ended: {result.ended}"
+
+
+def _lose(session: Session, job: Job, segment: Segment, message: str, now: datetime) -> None:
+    segment.ended, segment.ended_at, segment.error = "lost", now, message or "the cluster no longer knows it"
+    note(session, job, now, f"segment {segment.n} in {segment.zone} is lost: {segment.error}")
+    _retry(job, now, segment.error)
+
+
+def _retry(job: Job, now: datetime, cause: str) -> None:
+    job.retries += 1
+    if job.retries > MAX_RETRIES:
+        job.state, job.ended_at = "failed", now
+        job.reason = f"lost {job.retries} segments in a row, the last: {cause}"
+        return
+    wait_s = _BACK_OFF_S * 2 ** (job.retries - 1)
+    job.state, job.reason = "waiting", f"lost its segment ({cause}); tries again"
+    job.not_before = max(job.not_before or now, now + timedelta(seconds=wait_s))
+
+
+def _cause(error: str | None) -> str:
+    """The last line of a traceback: the one that names the error."""
+    lines = [line for line in (error or "").strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else "it left no reason"

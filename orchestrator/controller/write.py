@@ -1,0 +1,118 @@
+"""Decisions become facts before they are carried out, so that a pass that dies half-way is finished by the next.
+In: a Verdict on one job. Out: the job's new state in the store, and the order that the cluster shall follow.
+The controller sends the orders when the transaction is through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from cluster.api import Desire, SegmentOrder
+from jobs.spec import JobSpec
+from orchestrator.controller.decide import Decision, End, Go, Wait
+from orchestrator.site import Site
+from orchestrator.store.jobs import note, running_segment, segments_of
+from orchestrator.store.schema import Job, Segment
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a pass decided for one job."""
+
+    job_id: str
+    spec: JobSpec
+    decision: Decision
+    plan: dict[str, Any] | None
+    """The plan's document; None where nothing could be planned."""
+    planned_for: str | None
+
+
+@dataclass(frozen=True)
+class Order:
+    """A segment to start, or one that runs already and is told what is wanted of it."""
+
+    segment: SegmentOrder
+    known: bool
+
+
+def write(session: Session, verdict: Verdict, site: Site, epoch: int, now: datetime) -> Order | None:
+    """Write one verdict; returns the order that follows from it, if any."""
+    job = session.get_one(Job, verdict.job_id)
+    if verdict.plan is not None and job.planned_for != verdict.planned_for:
+        job.plan, job.planned_for = verdict.plan, verdict.planned_for
+    decision, segment = verdict.decision, running_segment(session, job.id)
+    if isinstance(decision, Wait):
+        _set(session, job, decision.state, decision.text, now)
+        return None
+    if isinstance(decision, Go):
+        if segment is None:
+            segment = _begin(session, job, verdict.spec, decision, site, now)
+        segment.run_until, segment.ends_as = decision.run_until, decision.ends_as
+        _set(session, job, "running", decision.text, now)
+    elif isinstance(decision, End) and segment is not None:
+        if not segment.known:
+            # The cluster has never had it: there is nothing to end.
+            segment.ended, segment.ended_at = decision.ends_as, now
+            _set(session, job, "paused", decision.text, now)
+            return None
+        if segment.run_until > now:
+            segment.run_until, segment.ends_as = now, decision.ends_as
+        _set(session, job, "pausing", decision.text, now)
+    if segment is None:
+        return None
+    return Order(_order(job, segment, verdict.spec, site, epoch), segment.known)
+
+
+def _begin(session: Session, job: Job, spec: JobSpec, go: Go, site: Site, now: datetime) -> Segment:
+    n = len(segments_of(session, job.id)) + 1
+    moved = job.zone is not None and site.checkpoints(job.zone, job.id) != site.checkpoints(go.zone, job.id)
+    segment = Segment(
+        id=f"{job.id}-{n}",
+        job_id=job.id,
+        n=n,
+        zone=go.zone,
+        workers=go.workers,
+        gpus=go.workers * spec.workers.gpus,
+        reason=go.start,
+        restore_from=site.checkpoints(job.zone, job.id) if moved and job.zone else None,
+        run_until=go.run_until,
+        ends_as=go.ends_as,
+        ordered_at=now,
+        known=False,
+        start_step=job.step,
+        step=job.step,
+        parts_s={},
+    )
+    session.add(segment)
+    note(session, job, now, f"segment {n} ordered in {go.zone} with {go.workers} workers ({go.start}): {go.text}")
+    return segment
+
+
+def _set(session: Session, job: Job, state: str, reason: str, now: datetime) -> None:
+    if (job.state, job.reason) == (state, reason):
+        return
+    if job.state != state:
+        note(session, job, now, f"{state}: {reason}")
+    job.state, job.reason = state, reason
+    if state == "cancelled":
+        job.ended_at = now
+
+
+def _order(job: Job, segment: Segment, spec: JobSpec, site: Site, epoch: int) -> SegmentOrder:
+    return SegmentOrder(
+        segment_id=segment.id,
+        job_id=job.id,
+        reason=segment.reason,  # type: ignore[arg-type]  # written by decide.py, whose type it is
+        zone=segment.zone,
+        workers=segment.workers,
+        spec=spec,
+        desire=Desire(segment.run_until, segment.ends_as, epoch),  # type: ignore[arg-type]  # likewise
+        slot_s=site.slot_s,
+        checkpoints=site.checkpoints(segment.zone, job.id),
+        restore_from=segment.restore_from,
+        spool=site.spool,
+    )

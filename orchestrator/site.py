@@ -1,0 +1,132 @@
+"""The site file: the zones, providers and limits of one cluster, as its keepers wrote them.
+In: lowtide.yaml, found upward from the working directory, or nothing. Out: a Site with absolute paths.
+Signals, the controller and the report read it; without a file lowtide runs embedded on the demo grid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import platformdirs
+from pydantic import BeforeValidator, Field, model_validator
+
+from jobs.spec import DurationS, InputError, Section, parse, read_mapping
+
+FILE_NAME = "lowtide.yaml"
+EMBEDDED_ZONE = "DEMO"
+"""The one zone of a site without a file; its grid is generated and says so."""
+
+
+def _one_or_more(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+class ZoneSite(Section):
+    """One grid region: who tells its intensity, and what the site has there."""
+
+    provider: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(min_length=1)
+    as_name: str | None = Field(default=None, alias="as", description="the provider's own name for the zone")
+    file: Path | None = Field(default=None, description="for provider csv")
+    pue: float = Field(default=1.0, ge=1.0)
+    embodied_g_per_gpu_hour: float | None = Field(default=None, ge=0)
+    gpus: int | None = Field(default=None, ge=0, description="declared capacity; a job that could never fit is refused")
+    checkpoints: str | None = None
+
+    @model_validator(mode="after")
+    def _csv_has_a_file(self) -> ZoneSite:
+        if "csv" in self.provider and self.file is None:
+            raise ValueError("provider csv needs file: the path of a CSV with start_utc,g_per_kwh")
+        return self
+
+
+class ProviderSite(Section):
+    """How one provider is reached; secrets come from the environment variables named here."""
+
+    base_url: str | None = None
+    token_env: str | None = None
+    user_env: str | None = None
+    password_env: str | None = None
+    timeout_s: DurationS | None = Field(default=None, alias="timeout")
+
+
+class Site(Section):
+    """One cluster and the grids that feed it."""
+
+    state: Path = Path("state")
+    database: str | None = None
+    ray: str = "auto"
+    slot_s: DurationS = Field(default=900.0, alias="slot")
+    renew_within_s: DurationS = Field(
+        default=600.0,
+        alias="renew_within",
+        description="a segment that no controller renews for this long checkpoints and ends by itself",
+    )
+    zones: dict[str, ZoneSite] = Field(min_length=1)
+    providers: dict[str, ProviderSite] = {}
+
+    @property
+    def store_url(self) -> str:
+        """SQLAlchemy URL of the store: `database` where given, else SQLite in the state folder."""
+        return self.database or f"sqlite:///{self.state / 'lowtide.db'}"
+
+    @property
+    def spool(self) -> str:
+        """Folder on each host where its meter keeps rows until the controller has them."""
+        return str(self.state / "spool")
+
+    def checkpoints(self, zone: str, job_id: str) -> str:
+        """Folder of a job's checkpoints in a zone."""
+        root = self.zones[zone].checkpoints or str(self.state / "checkpoints")
+        return f"{root.rstrip('/')}/{job_id}"
+
+    def slot_start(self, moment: datetime) -> datetime:
+        """The start of the slot that holds `moment`: slots are multiples of `slot` since the epoch, UTC."""
+        seconds = moment.timestamp() // self.slot_s * self.slot_s
+        return datetime.fromtimestamp(seconds, tz=moment.tzinfo)
+
+
+def find_site(given: Path | None, start: Path) -> Site:
+    """The site of `given`, else of the nearest lowtide.yaml upward from `start`, else the embedded one.
+
+    Raises InputError where a file is wrong or the given one is absent.
+    """
+    if given is not None:
+        return read_site(given)
+    for folder in (start, *start.parents):
+        if (folder / FILE_NAME).is_file():
+            return read_site(folder / FILE_NAME)
+    return embedded_site()
+
+
+def embedded_site() -> Site:
+    """One zone on the generated demo grid, a local Ray, and the state in the user's data folder."""
+    state = Path(platformdirs.user_data_dir("lowtide"))
+    return parse(
+        {"state": str(state), "ray": "local", "zones": {EMBEDDED_ZONE: {"provider": "demo"}}}, Site, "embedded site"
+    )
+
+
+def read_site(path: Path) -> Site:
+    """The site in a file, with paths made absolute from the file's folder; InputError names field and fix."""
+    return resolve_site(read_mapping(path), base=path.resolve().parent, source=str(path))
+
+
+def resolve_site(mapping: Mapping[str, Any], base: Path, source: str) -> Site:
+    """Validate a site's mapping and make its paths absolute from `base`."""
+    site = parse(mapping, Site, source)
+    zones = {name: _absolute(zone, base, f"{source}: zones.{name}") for name, zone in site.zones.items()}
+    return site.model_copy(update={"state": base / site.state.expanduser(), "zones": zones})
+
+
+def _absolute(zone: ZoneSite, base: Path, field: str) -> ZoneSite:
+    update: dict[str, Any] = {}
+    if zone.file is not None:
+        update["file"] = base / zone.file.expanduser()
+        if not update["file"].is_file():
+            raise InputError(f"{field}.file: {zone.file} is not a file below {base}; mend the path")
+    if zone.checkpoints is not None and "://" not in zone.checkpoints:
+        update["checkpoints"] = str(base / Path(zone.checkpoints).expanduser())
+    return zone.model_copy(update=update)

@@ -1,0 +1,89 @@
+"""One job's facts, gathered from the store for its report.
+In: a session, the site and a job. Out: an Account of plain values.
+The ledger adds it up; `report`, `status` and the metrics show the figures.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import cast, get_args
+
+from sqlalchemy.orm import Session
+
+from cluster.api import Ended, Reason
+from orchestrator.account import Account, Intensity, SegmentFacts, ZoneFacts
+from orchestrator.controller.frame import allowed_zones
+from orchestrator.plan.record import read
+from orchestrator.signal.forecast import Kind, Signal
+from orchestrator.site import Site
+from orchestrator.store import facts
+from orchestrator.store.jobs import segments_of, spec_of
+from orchestrator.store.schema import IntensityRow, Job, Segment
+
+_AFTER = timedelta(hours=1)
+"""Intensities a little past the end are read too: run-now may end later than the job did."""
+
+
+def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account:
+    """The facts of this job as they are known at `now`."""
+    segments = segments_of(session, job.id)
+    allowed = tuple(zone for zone in allowed_zones(spec_of(job), site) if zone in site.zones)
+    ran_in = {segment.zone for segment in segments}
+    zones = {zone: _zone(site, zone) for zone in {*allowed, *ran_in}}
+    end = (job.ended_at or now) + _AFTER
+    said = [row for zone in sorted(zones) for row in facts.intensities(session, zone, job.submitted_at, end)]
+    return Account(
+        job_id=job.id,
+        name=job.name,
+        state=job.state,
+        at=job.ended_at or now,
+        submitted_at=job.submitted_at,
+        zones=zones,
+        allowed=allowed,
+        step=job.step,
+        steps=job.steps,
+        metrics=job.metrics,
+        segments=[_segment(segment) for segment in segments],
+        rows=facts.rows_of(session, job.id),
+        intensities=[_intensity(row) for row in said],
+        planned=read(job.plan).slots if job.plan else (),
+        generated_grid=any("generated" in (row.note or "") for row in said),
+    )
+
+
+def _zone(site: Site, zone: str) -> ZoneFacts:
+    known = site.zones.get(zone)
+    if known is None:
+        return ZoneFacts()
+    return ZoneFacts(pue=known.pue, embodied_g_per_gpu_hour=known.embodied_g_per_gpu_hour)
+
+
+def _segment(segment: Segment) -> SegmentFacts:
+    assert segment.reason in get_args(Reason)
+    return SegmentFacts(
+        segment_id=segment.id,
+        n=segment.n,
+        zone=segment.zone,
+        workers=segment.workers,
+        reason=cast(Reason, segment.reason),
+        started_at=segment.ordered_at,
+        ended_at=segment.ended_at,
+        ended=cast("Ended | None", segment.ended),
+        start_step=segment.start_step,
+        end_step=segment.step,
+        gpus=segment.gpus,
+        trained_s=segment.trained_s or None,
+    )
+
+
+def _intensity(row: IntensityRow) -> Intensity:
+    return Intensity(
+        zone=row.zone,
+        start=row.start,
+        end=row.end,
+        g_per_kwh=row.g_per_kwh,
+        kind=cast(Kind, row.kind),
+        provider=row.provider,
+        signal=cast(Signal, row.signal),
+        fetched_at=row.fetched_at,
+    )

@@ -1,0 +1,135 @@
+"""Jobs in the store: submitted, found, wished for, and their history.
+In: a session and a spec, a job's id or its name. Out: Job and Segment rows.
+Commands write wishes here; the controller reads them at its next pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from datetime import datetime
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from jobs.spec import InputError, JobSpec
+from orchestrator.store.schema import Event, Job, Segment
+
+ENDED_STATES = ("done", "failed", "cancelled")
+
+
+def submit(session: Session, spec: JobSpec, now: datetime) -> Job:
+    """Store a validated spec as a queued job; its id is the name, with a number where that is taken."""
+    taken = session.scalar(select(func.count()).select_from(Job).where(Job.name == spec.name)) or 0
+    job_id = spec.name if taken == 0 else f"{spec.name}-{taken + 1}"
+    while session.get(Job, job_id) is not None:
+        taken += 1
+        job_id = f"{spec.name}-{taken + 1}"
+    job = Job(
+        id=job_id,
+        name=spec.name,
+        spec=spec.to_json(),
+        likeness=likeness(spec),
+        submitted_at=now,
+        finish_by=spec.finish_by_at(now),
+        not_before=spec.not_before,
+        priority=spec.priority,
+        metrics={},
+        plan=None,
+    )
+    session.add(job)
+    session.flush()
+    note(session, job, now, "submitted")
+    return job
+
+
+def spec_of(job: Job) -> JobSpec:
+    """The spec that the job was submitted with."""
+    return JobSpec.model_validate(job.spec)
+
+
+def likeness(spec: JobSpec) -> str:
+    """A hash of what decides a job's speed and power: jobs with the same one learn from each other."""
+    document = spec.to_json()
+    training = {k: v for k, v in document.get("training", {}).items() if k in ("batch_size", "micro_batch_size")}
+    data = {k: v for k, v in document.get("data", {}).items() if k in ("tokenizer", "sequence_length")}
+    workers = {k: v for k, v in document["workers"].items() if k != "count"}
+    parts = [document["job"], document.get("model"), document.get("distill"), training, data, workers]
+    parts.append(document.get("deepspeed"))
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def find(session: Session, name: str) -> Job:
+    """The job of this id, else the newest of this name; InputError where there is none."""
+    job = session.get(Job, name)
+    if job is None:
+        newest = select(Job).where(Job.name == name).order_by(Job.submitted_at.desc()).limit(1)
+        job = session.scalar(newest)
+    if job is None:
+        known = session.scalars(select(Job.id).order_by(Job.submitted_at.desc()).limit(8)).all()
+        hint = f"known: {', '.join(known)}" if known else "none is stored yet"
+        raise InputError(f"JOB: no job is called {name!r}; {hint}")
+    return job
+
+
+def all_jobs(session: Session) -> Sequence[Job]:
+    """Every job, newest last."""
+    return session.scalars(select(Job).order_by(Job.submitted_at, Job.id)).all()
+
+
+def active_jobs(session: Session) -> Sequence[Job]:
+    """Jobs that have not ended: higher priority first, then the longest waiting."""
+    query = select(Job).where(Job.state.not_in(ENDED_STATES))
+    return session.scalars(query.order_by(Job.priority.desc(), Job.submitted_at, Job.id)).all()
+
+
+def segments_of(session: Session, job_id: str) -> Sequence[Segment]:
+    """The job's segments, first to last."""
+    return session.scalars(select(Segment).where(Segment.job_id == job_id).order_by(Segment.n)).all()
+
+
+def segments_by_job(session: Session, job_ids: Sequence[str]) -> dict[str, list[Segment]]:
+    """The segments of these jobs, first to last; jobs without any are absent."""
+    wanted, found = set(job_ids), dict[str, list[Segment]]()
+    query = select(Segment).join(Job, Job.id == Segment.job_id).where(Job.state.not_in(ENDED_STATES))
+    for segment in session.scalars(query.order_by(Segment.n)):
+        if segment.job_id in wanted:
+            found.setdefault(segment.job_id, []).append(segment)
+    return found
+
+
+def running_segments(session: Session) -> Sequence[Segment]:
+    """The segments that have not ended; a job has at most one."""
+    return session.scalars(select(Segment).where(Segment.ended.is_(None))).all()
+
+
+def running_segment(session: Session, job_id: str) -> Segment | None:
+    """The job's segment that has not ended."""
+    return session.scalar(select(Segment).where(Segment.job_id == job_id, Segment.ended.is_(None)))
+
+
+def history(session: Session, job_id: str) -> Sequence[Event]:
+    """The job's events, oldest first."""
+    return session.scalars(select(Event).where(Event.job_id == job_id).order_by(Event.id)).all()
+
+
+def note(session: Session, job: Job, at: datetime, text: str) -> None:
+    """Append a line to the job's history."""
+    session.add(Event(job_id=job.id, at=at, text=text))
+
+
+def wish(session: Session, job: Job, wanted: str, now: datetime) -> None:
+    """Record what the user asks for: run, hold or cancel; InputError where the job has ended."""
+    if job.state in ENDED_STATES:
+        raise InputError(f"JOB: {job.id} is {job.state}; only a job that has not ended can be changed")
+    if job.wish == "cancel" and wanted != "cancel":
+        raise InputError(f"JOB: {job.id} is being cancelled; submit it again instead")
+    if job.wish != wanted:
+        job.wish = wanted
+        note(
+            session,
+            job,
+            now,
+            {"run": "resume asked for", "hold": "pause asked for", "cancel": "cancel asked for"}[wanted],
+        )

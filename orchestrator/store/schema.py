@@ -1,0 +1,177 @@
+"""The tables of the store: wishes of users, facts of segments, ledger rows, intensities, the lease.
+In: nothing. Out: mapped classes that store.py reads and writes.
+Facts are appended; figures (grams, savings) are never stored, the report derives them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, DateTime, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """A UTC-aware datetime in and out, also on databases that keep no zone; a naive one is refused."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """To UTC, before it is written."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("the store takes no time without a zone")
+        return value.astimezone(timezone.utc)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        """With its zone, after it is read."""
+        if value is None:
+            return None
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+
+
+class Table(DeclarativeBase):
+    """Base of all tables."""
+
+    type_annotation_map = {datetime: UtcTime(), dict[str, Any]: JSON, list[dict[str, Any]]: JSON}
+
+
+class SchemaVersion(Table):
+    """The one row that says which migrations have run."""
+
+    __tablename__ = "schema_version"
+    one: Mapped[int] = mapped_column(Integer, primary_key=True, default=1)
+    version: Mapped[int]
+
+
+class Job(Table):
+    """A spec with its state; `wish` is what the user last asked for, the rest is the controller's."""
+
+    __tablename__ = "jobs"
+    id: Mapped[str] = mapped_column(String(120), primary_key=True)
+    name: Mapped[str] = mapped_column(String(80), index=True)
+    spec: Mapped[dict[str, Any]]
+    likeness: Mapped[str] = mapped_column(String(64), index=True)
+    """Hash of what decides speed and power: jobs with the same one learn from each other."""
+    submitted_at: Mapped[datetime]
+    finish_by: Mapped[datetime | None]
+    priority: Mapped[int] = mapped_column(default=0)
+    wish: Mapped[str] = mapped_column(String(10), default="run")
+    """run, hold or cancel."""
+    state: Mapped[str] = mapped_column(String(10), default="queued", index=True)
+    reason: Mapped[str] = mapped_column(Text, default="no controller has seen it yet")
+    step: Mapped[int] = mapped_column(default=0)
+    steps: Mapped[int | None]
+    zone: Mapped[str | None] = mapped_column(String(80))
+    """Where its newest checkpoint lies."""
+    metrics: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    retries: Mapped[int] = mapped_column(default=0)
+    """Segments lost in a row; a good one sets it back."""
+    not_before: Mapped[datetime | None]
+    """No start before it: the spec's, or the back-off after a lost segment."""
+    ended_at: Mapped[datetime | None]
+    plan: Mapped[dict[str, Any] | None]
+    """The newest plan as `plan --json` shows it."""
+    planned_for: Mapped[str | None] = mapped_column(String(64))
+    """Hash of what the newest plan was made from: unchanged, the plan stands."""
+
+
+class Segment(Table):
+    """One stretch of a job: written before it is ordered, so that a pass that dies is finished by the next."""
+
+    __tablename__ = "segments"
+    id: Mapped[str] = mapped_column(String(140), primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    n: Mapped[int]
+    zone: Mapped[str] = mapped_column(String(80))
+    workers: Mapped[int]
+    gpus: Mapped[int]
+    reason: Mapped[str] = mapped_column(String(10))
+    restore_from: Mapped[str | None] = mapped_column(Text)
+    run_until: Mapped[datetime]
+    ends_as: Mapped[str] = mapped_column(String(10))
+    ordered_at: Mapped[datetime]
+    known: Mapped[bool] = mapped_column(default=False)
+    """True once the cluster has shown it."""
+    start_step: Mapped[int]
+    step: Mapped[int]
+    trained_steps: Mapped[int] = mapped_column(default=0)
+    trained_s: Mapped[float] = mapped_column(Float, default=0.0)
+    first_step_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+    ended: Mapped[str | None] = mapped_column(String(10))
+    parts_s: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    checkpoint_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    error: Mapped[str | None] = mapped_column(Text)
+
+
+class LedgerRow(Table):
+    """A MeterRow; its key is the meter's own, so that a row taken twice is one row."""
+
+    __tablename__ = "ledger_rows"
+    host_boot: Mapped[str] = mapped_column(String(64), primary_key=True)
+    device: Mapped[str] = mapped_column(String(80), primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    node: Mapped[str] = mapped_column(String(255))
+    start: Mapped[datetime]
+    end: Mapped[datetime]
+    energy_j: Mapped[float | None] = mapped_column(Float)
+    source: Mapped[str] = mapped_column(String(16))
+    phase: Mapped[str] = mapped_column(String(16))
+    job_id: Mapped[str | None] = mapped_column(String(120), index=True)
+    segment_id: Mapped[str | None] = mapped_column(String(140), index=True)
+    rank: Mapped[int | None]
+    uuid: Mapped[str | None] = mapped_column(String(80))
+
+
+class IntensityRow(Table):
+    """What a provider said of one slot of the past; a revision is a further row with a later `fetched_at`."""
+
+    __tablename__ = "intensities"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    zone: Mapped[str] = mapped_column(String(80))
+    provider: Mapped[str] = mapped_column(String(80))
+    signal: Mapped[str] = mapped_column(String(10))
+    start: Mapped[datetime]
+    end: Mapped[datetime]
+    g_per_kwh: Mapped[float | None] = mapped_column(Float)
+    kind: Mapped[str] = mapped_column(String(10))
+    note: Mapped[str | None] = mapped_column(Text)
+    """The provider's own remark, such as that the grid is generated."""
+    fetched_at: Mapped[datetime]
+    __table_args__ = (Index("intensities_by_zone_and_start", "zone", "start"),)
+
+
+class ForecastRow(Table):
+    """The newest forecast of a zone, or why there is none."""
+
+    __tablename__ = "forecasts"
+    zone: Mapped[str] = mapped_column(String(80), primary_key=True)
+    tried_at: Mapped[datetime]
+    fault: Mapped[str | None] = mapped_column(Text)
+    forecast: Mapped[dict[str, Any] | None]
+
+
+class Lease(Table):
+    """The one row that says which controller may act; a change of holder raises the epoch."""
+
+    __tablename__ = "lease"
+    one: Mapped[int] = mapped_column(Integer, primary_key=True, default=1)
+    holder: Mapped[str] = mapped_column(String(255))
+    epoch: Mapped[int]
+    expires_at: Mapped[datetime]
+
+
+class Event(Table):
+    """One line of a job's history, for `logs` and the report."""
+
+    __tablename__ = "events"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    at: Mapped[datetime]
+    text: Mapped[str] = mapped_column(Text)
