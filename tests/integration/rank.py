@@ -1,6 +1,6 @@
-"""One rank of a job without Ray: what torchrun would start, for tests that need real ranks and nothing else.
-In: a folder with spec.json, the rank, the worker count and the step to stop at (0: never). Out: outcome-rank-N.json.
-test_resume_bitwise.py starts it once for each rank.
+"""One rank of several jobs without Ray: what torchrun would start, for tests that need real ranks and nothing else.
+In: a folder, the rank, the worker count, and jobs as NAME:STOP (stop once so many steps are done; 0 never), each
+with NAME/spec.json in the folder. Out: NAME/outcome-rank-N.json. test_resume_bitwise.py starts it once for each rank.
 """
 
 from __future__ import annotations
@@ -9,15 +9,21 @@ import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
 
 from jobs import pace
 from jobs.place import Phase, Place
-from jobs.spec import JobSpec
+from jobs.spec import JobSpec, LowtideError
 from jobs.train import run
+
+# Checks at every step, so that a stop falls on the step that the test names however fast the machine is.
+pace.CHECK_EVERY_S = 0.0
 
 
 class Recorder:
-    """Wants a stop once a step has been taken; keeps what it was told."""
+    """Wants a stop once so many steps are done; keeps what it was told."""
 
     def __init__(self, stop_at: int) -> None:
         self.stop_at = stop_at
@@ -37,19 +43,22 @@ class Recorder:
             self.losses[step] = loss
 
 
-# Checks at every step, so that a stop falls on the step that the test names however fast the machine is.
-pace.CHECK_EVERY_S = 0.0
-
-
-def main(folder: Path, rank: int, world_size: int, stop_at: int) -> None:
-    spec = JobSpec.model_validate(json.loads((folder / "spec.json").read_text()))
-    checkpoints = folder / "checkpoints"
-    place = Place(rank, world_size, rank, "cpu", checkpoints, None, f"{spec.name}-{stop_at}")
-    watch = Recorder(stop_at)
-    outcome = run(spec, place, watch)
-    told = {"outcome": asdict(outcome), "phases": watch.phases, "losses": watch.losses, "step": watch.step}
-    (folder / f"outcome-rank-{rank}.json").write_text(json.dumps(told))
+def main(folder: Path, rank: int, world_size: int, jobs: list[str]) -> None:
+    dist.init_process_group("gloo")  # as Ray Train does before it calls the worker
+    for job in jobs:
+        name, stop_at = job.split(":")
+        spec = JobSpec.model_validate(json.loads((folder / name / "spec.json").read_text()))
+        place = Place(rank, world_size, rank, "cpu", folder / name / "checkpoints", None, f"{name}-{stop_at}")
+        watch = Recorder(int(stop_at))
+        told: dict[str, Any] = {"error": None}
+        try:
+            told["outcome"] = asdict(run(spec, place, watch))
+        except LowtideError as fault:
+            told["error"] = f"{type(fault).__name__}: {fault}"
+        told |= {"phases": watch.phases, "losses": watch.losses, "step": watch.step}
+        (folder / name / f"outcome-rank-{rank}.json").write_text(json.dumps(told))
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4:])
