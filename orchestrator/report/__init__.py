@@ -4,5 +4,8 @@ The command line and the web page show them; nothing here reads the store or a c
 """
 
 from orchestrator.report.build import Report, as_json, build, notes, report_of
+from orchestrator.report.page import page
+from orchestrator.report.picture import draw, svg
+from orchestrator.report.text import text
 
-__all__ = ["Report", "as_json", "build", "notes", "report_of"]
+__all__ = ["Report", "as_json", "build", "draw", "notes", "page", "report_of", "svg", "text"]

@@ -1,0 +1,133 @@
+"""A report's figures as people read them: units that fit, the sentence on savings, times.
+In: SI figures, a Report. Out: short texts; an unknown figure is an en dash, never a zero.
+`text`, `page` and `picture` print them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from math import floor
+
+from orchestrator.ledger import J_PER_KWH
+from orchestrator.report.build import Report
+
+UNKNOWN = "–"
+
+
+def figures(value: float, places: int = 3) -> str:
+    """`value` to so many significant figures, plainly: no exponent, thousands apart."""
+    if value == 0:
+        return "0"
+    exponent = int(f"{abs(value):.{places - 1}e}".split("e")[1])
+    return f"{round(value, places - 1 - exponent):,.{max(0, places - 1 - exponent)}f}".replace(",", "\u202f")
+
+
+def energy(energy_j: float | None) -> str:
+    """Joules as J or kJ below a watt hour's order, then Wh, kWh, MWh."""
+    if energy_j is None:
+        return UNKNOWN
+    wh = energy_j / J_PER_KWH * 1000
+    for limit_j, unit, value in (
+        (1e3, "J", energy_j),
+        (1e4, "kJ", energy_j / 1e3),
+        (3.6e6, "Wh", wh),
+        (3.6e9, "kWh", wh / 1e3),
+    ):
+        if abs(energy_j) < limit_j:
+            return f"{figures(value)} {unit}"
+    return f"{figures(wh / 1e6)} MWh"
+
+
+def grams(emissions_g: float | None) -> str:
+    """Grams of CO2 equivalent as mg, g, kg or t."""
+    if emissions_g is None:
+        return UNKNOWN
+    for limit_g, unit, value in (
+        (1.0, "mg", emissions_g * 1e3),
+        (1e3, "g", emissions_g),
+        (1e6, "kg", emissions_g / 1e3),
+    ):
+        if abs(emissions_g) < limit_g:
+            return f"{figures(value)} {unit}" if emissions_g else "0 g"
+    return f"{figures(emissions_g / 1e6)} t"
+
+
+def percent(value: float | None) -> str:
+    """A share, to the tenth below 10 % and just below 100 %, where the tenths say whether something is missing."""
+    if value is None:
+        return UNKNOWN
+    if value and abs(value) < 0.1:
+        return f"{'-' if value < 0 else ''}<0.1 %"
+    if 99 < value < 100:
+        return f"{floor(value * 10) / 10:.1f} %"
+    return f"{value:.0f} %" if abs(value) >= 9.95 or not value else f"{value:.1f} %"
+
+
+def moment(at: datetime) -> str:
+    """UTC month, day and time to the second; the year stands elsewhere."""
+    return at.strftime("%m-%d %H:%M:%S")
+
+
+def length(duration_s: float) -> str:
+    """`42 s`, `3 min 12 s`, `5 h 03 min`, `2 d 04 h`."""
+    whole = round(duration_s)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600:02d} h"
+
+
+def headline(report: Report) -> str:
+    """The one sentence: the job's name and what it saved, or emitted, or that nothing is known yet."""
+    return f"{report.facts.name}: {against_run_now(report)}"
+
+
+def against_run_now(report: Report) -> str:
+    """What was saved against run-now; more than run-now is said as plainly as less."""
+    compared = report.savings
+    if compared.saved_g is None or compared.saved_percent is None:
+        emitted = report.ledger.emissions_g
+        return "nothing metered yet" if not report.ledger.total.energy_j else f"{grams(emitted)} CO₂e emitted"
+    if abs(compared.saved_percent) < 0.05:
+        return "as much as run-now"
+    return f"{percent(abs(compared.saved_percent))} {'less' if compared.saved_g > 0 else 'more'} than run-now"
+
+
+def sentence(report: Report) -> str:
+    """The savings with both figures: `38 % less than run-now (12.3 g instead of 19.9 g)`."""
+    compared = report.savings
+    if compared.saved_g is None or compared.run_now is None:
+        return against_run_now(report)
+    instead = f"{grams(report.ledger.emissions_g)} instead of {grams(compared.run_now.emissions_g)}"
+    return f"{against_run_now(report)} ({instead})"
+
+
+def summary(report: Report) -> str:
+    """One line under the headline: grams, joules, state and step."""
+    facts, compared = report.facts, report.savings
+    parts = []
+    if compared.saved_g is not None and compared.run_now is not None:
+        parts.append(f"{grams(report.ledger.emissions_g)} CO₂e instead of {grams(compared.run_now.emissions_g)}")
+    parts += [energy(report.ledger.total.energy_j), progress(report)]
+    pauses = max(0, len(facts.segments) - 1)
+    parts.append(f"{len(facts.segments)} segment{'' if pauses == 0 else 's'}")
+    return "  ·  ".join(parts)
+
+
+def progress(report: Report) -> str:
+    """State and step: `running, step 120 of 400`."""
+    facts = report.facts
+    if facts.steps is None:
+        return f"{facts.state}, step {facts.step}" if facts.step else facts.state
+    return f"{facts.state}, step {facts.step:,} of {facts.steps:,}".replace(",", "\u202f").replace(
+        "\u202f step", ", step"
+    )
+
+
+def badges(report: Report) -> list[str]:
+    """Labels that stand beside every picture and table of figures that are not fully real."""
+    marks = ("energy estimated", report.estimated), ("generated grid", report.generated_grid)
+    return [word for word, holds in marks if holds]
