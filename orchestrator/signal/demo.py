@@ -45,14 +45,15 @@ def trace(days: int = 7, slot_s: float = SLOT_S, zone_name: str = "DEMO", first:
 
 
 def intensity_g_per_kwh(at: datetime, zone_name: str = "DEMO") -> float:
-    """The generated intensity at a moment: a base, a solar dip around noon and an evening peak, varied by day."""
+    """The generated intensity at a moment: a base, a solar dip around noon, an evening peak and a calm night, varied by day."""
     hour = at.hour + at.minute / 60 + at.second / 3600
     sun = 0.75 + 0.25 * _chance(f"{zone_name} sun {at.date()}")
     wind = 0.90 + 0.20 * _chance(f"{zone_name} wind {at.date()}")
     size = 0.80 + 0.40 * _chance(f"{zone_name} size")
     solar = 260 * sun * math.exp(-(((hour - 12.5) / 3.2) ** 2))
     evening = 140 * math.exp(-(((hour - 19.5) / 2.0) ** 2))
-    return round(size * (380 * wind - solar + evening), 1)
+    night = 40 * math.exp(-(((hour - 3.0) / 2.5) ** 2))
+    return round(size * (380 * wind - solar + evening - night), 1)
 
 
 def _hours(zone_name: str, start: datetime, end: datetime, measured_until: datetime) -> tuple[Point, ...]:

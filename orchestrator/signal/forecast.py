@@ -58,7 +58,7 @@ class Forecast:
                 weighted += point.g_per_kwh * overlap_s
                 known_s += overlap_s
         length_s = (end - start).total_seconds()
-        return (weighted / known_s if known_s else None), (known_s / length_s if length_s > 0 else 0.0)
+        return (weighted / known_s if known_s else None), (min(known_s / length_s, 1.0) if length_s > 0 else 0.0)
 
 
 def ordered(points: Iterable[Point]) -> tuple[Point, ...]:

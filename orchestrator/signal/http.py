@@ -275,6 +275,7 @@ class Http:
         for name in SECRET_HEADERS:
             response.request.headers.pop(name, None)
             response.headers.pop(name, None)
+        response.cookies.clear()
         try:
             self._session.cache.save_response(response, key, fresh_until)
         except sqlite3.Error as fault:

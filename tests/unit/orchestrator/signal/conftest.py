@@ -1,0 +1,160 @@
+"""A provider on loopback that answers as it is told, and answers in Electricity Maps' shape."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from orchestrator.signal.http import Http, Limits, shared
+
+QUICK = Limits(connect_s=2, read_s=2, wait_s=2, total_s=4, backoff_s=0.01)
+
+
+@dataclass
+class Reply:
+    """What the provider's server sends: a JSON document, or bytes as they are."""
+
+    document: Any = None
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    drip_s: float = 0.0
+    """Seconds between the bytes of the body."""
+    silence_s: float = 0.0
+    """Seconds before the first byte."""
+
+
+@dataclass
+class Asked:
+    """One request as it came."""
+
+    path: str
+    params: dict[str, str]
+    headers: dict[str, str]
+
+
+class ProviderServer:
+    """A provider on loopback: it answers as it is told, by path, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Asked] = []
+        self.replies: dict[str, Callable[[Asked], Reply]] = {}
+        self.stopping = threading.Event()
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:  # noqa: N802
+                parts = urlsplit(self.path)
+                asked = Asked(parts.path, dict(parse_qsl(parts.query)), dict(self.headers))
+                outer.asked.append(asked)
+                answer = outer.replies.get(parts.path.rsplit("/", 1)[-1])
+                reply = answer(asked) if answer else Reply({"message": "no Route matched with those values"}, 404)
+                outer.stopping.wait(reply.silence_s)
+                body = json.dumps(reply.document).encode() if reply.body is None else reply.body
+                self.send_response(reply.status)
+                for name, value in {"Content-Length": str(len(body)), **reply.headers}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                for piece in [body[n : n + 1] for n in range(len(body))] if reply.drip_s else [body]:
+                    try:
+                        self.wfile.write(piece)
+                    except OSError:
+                        return
+                    if outer.stopping.wait(reply.drip_s):
+                        return
+
+            def log_message(self, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
+        self._thread.start()
+
+    def on(self, path: str, *replies: Reply) -> None:
+        """Answer the last part of a path with these replies in order, the last of them for good."""
+        left = list(replies)
+        self.replies[path] = lambda asked: left.pop(0) if len(left) > 1 else left[0]
+
+    def count(self, path: str) -> int:
+        return sum(asked.path.endswith(f"/{path}") for asked in self.asked)
+
+    def stop(self) -> None:
+        if not self.stopping.is_set():
+            self.stopping.set()
+            self._server.shutdown()
+            self._server.server_close()
+            self._thread.join()
+
+
+@pytest.fixture(autouse=True)
+def not_at_the_turn_of_an_hour() -> None:
+    """Waits where the hour is about to end, so that a test's answers lie in one slot."""
+    left_s = 3600 - time.time() % 3600
+    if left_s < 5:
+        time.sleep(left_s + 0.01)
+
+
+@pytest.fixture
+def server() -> Iterator[ProviderServer]:
+    server = ProviderServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def cache_folder(tmp_path: Path) -> Iterator[Path]:
+    """The folder of the product's session, which is closed when the test ends."""
+    folder = tmp_path / "cache"
+    yield folder
+    for used in (folder, *folder.glob("later")):
+        shared(used).close()
+
+
+@pytest.fixture
+def http(cache_folder: Path) -> Http:
+    return shared(cache_folder)
+
+
+def hour(offset: int = 0) -> datetime:
+    """The start of the current hour, or of one so many hours from it."""
+    now = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
+    return now + timedelta(hours=offset)
+
+
+def stamp(at: datetime) -> str:
+    """A time as Electricity Maps writes it."""
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def forecast_of(values: list[Any], zone: str = "DE", step_s: float = 3600.0) -> dict[str, Any]:
+    """A v4 forecast from the current hour on; an Ellipsis leaves its row out."""
+    rows = [
+        {"carbonIntensity": value, "datetime": stamp(hour() + timedelta(seconds=n * step_s))}
+        for n, value in enumerate(values)
+        if value is not ...
+    ]
+    return {"zone": zone, "forecast": rows, "updatedAt": stamp(hour()), "temporalGranularity": "hourly"}
+
+
+def latest_of(value: Any, at: datetime | None = None, zone: str = "DE", estimated: bool = True) -> dict[str, Any]:
+    return {
+        "zone": zone,
+        "carbonIntensity": value,
+        "datetime": stamp(at or hour()),
+        "updatedAt": stamp(hour()),
+        "emissionFactorType": "lifecycle",
+        "isEstimated": estimated,
+        "estimationMethod": "TIME_SLICER_AVERAGE" if estimated else None,
+    }

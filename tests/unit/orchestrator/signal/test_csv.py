@@ -1,0 +1,102 @@
+"""A CSV as a provider: measured before now, a forecast from now on, and wrong rows named."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+
+import pytest
+
+from jobs.spec import InputError
+from orchestrator.signal.csv import CsvFile, read_points
+from orchestrator.signal.faults import SignalRefused
+from tests.unit.orchestrator.signal.conftest import hour, stamp
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "lab.csv"
+    path.write_text(text)
+    return path
+
+
+def hours(folder: Path, first: int, values: list[object]) -> Path:
+    rows = "".join(f"{stamp(hour(first + n))},{value}\n" for n, value in enumerate(values))
+    return written(folder, "start_utc,g_per_kwh\n" + rows)
+
+
+def test_the_forecast_begins_with_the_slot_that_holds_now(tmp_path: Path) -> None:
+    path = hours(tmp_path, -2, [10, 20, 30, 40, 50])
+    forecast = CsvFile(path).forecast("LAB", datetime.now(timezone.utc))
+    assert [(p.start, p.g_per_kwh, p.kind) for p in forecast.points] == [
+        (hour(0), 30.0, "forecast"),
+        (hour(1), 40.0, "forecast"),
+        (hour(2), 50.0, "forecast"),
+    ]
+    assert (forecast.zone, forecast.provider, forecast.signal) == ("LAB", "csv", "average")
+
+
+def test_what_has_passed_is_measured(tmp_path: Path) -> None:
+    path = hours(tmp_path, -3, [10, 20, 30, 40, 50])
+    points = CsvFile(path).measured("LAB", hour(-2), hour(3))
+    assert [(p.start, p.g_per_kwh, p.kind) for p in points] == [
+        (hour(-2), 20.0, "measured"),
+        (hour(-1), 30.0, "measured"),
+    ]
+
+
+def test_gaps_and_empty_values_stay_unknown(tmp_path: Path) -> None:
+    path = written(
+        tmp_path,
+        "start_utc,note,g_per_kwh\n2026-01-01T00:00:00Z,,100\n2026-01-01T01:00:00Z,dark,\n"
+        "2026-01-01T02:00:00+00:00,,0\n2026-01-01T05:00:00Z,,7\n",
+    )
+    points = read_points(path)
+    assert [(p.start.hour, p.end.hour, p.g_per_kwh) for p in points] == [
+        (0, 1, 100),
+        (1, 2, None),
+        (2, 3, 0),
+        (5, 6, 7),
+    ]
+
+
+def test_other_columns_and_offsets_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path, "start_utc,a,b\n2026-01-01T01:00:00+01:00,1,2\n2026-01-01T02:00:00+01:00,3,4\n")
+    assert [(p.start.hour, p.g_per_kwh) for p in read_points(path, "b")] == [(0, 2), (1, 4)]
+
+
+def test_a_year_of_hours_does_not_all_become_the_forecast(tmp_path: Path) -> None:
+    path = hours(tmp_path, -24, [5] * 24 * 60)
+    assert len(CsvFile(path).forecast("LAB", datetime.now(timezone.utc)).points) <= 14 * 24 + 1
+
+
+def test_a_file_that_has_ended_says_so(tmp_path: Path) -> None:
+    path = hours(tmp_path, -5, [1, 2, 3])
+    with pytest.raises(SignalRefused, match=r"csv: zone LAB: .*lab.csv ends at .*lowtide grid"):
+        CsvFile(path).forecast("LAB", datetime.now(timezone.utc))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("when,g_per_kwh\n", "line 1: has no column start_utc; its columns are when, g_per_kwh"),
+        ("start_utc\n", "line 1: has no column g_per_kwh"),
+        ("", "line 1: has no column start_utc"),
+        ("start_utc,g_per_kwh\n2026-01-01T00:00:00Z,5\n", "holds fewer than two rows"),
+        ("start_utc,g_per_kwh\n2026-01-01T00:00:00Z,5\n2026-01-01T01:00:00,6\n", "line 3: start_utc: .*add Z"),
+        ("start_utc,g_per_kwh\nnoon,5\n", "line 2: start_utc: 'noon' is not an ISO 8601 time"),
+        ("start_utc,g_per_kwh\n2026-01-01T00:00:00Z,-5\n", "line 2: g_per_kwh: '-5' is no intensity"),
+        ("start_utc,g_per_kwh\n2026-01-01T00:00:00Z,nan\n", "line 2: g_per_kwh: 'nan'"),
+        ("start_utc,g_per_kwh\n2026-01-01T00:00:00Z,5 g\n", "line 2: g_per_kwh: '5 g'"),
+    ],
+)
+def test_a_wrong_file_is_refused_with_file_line_and_fix(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(InputError, match=rf"lab.csv: {words}"):
+        read_points(written(tmp_path, text))
+
+
+def test_a_file_that_is_not_there_or_is_no_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="nowhere.csv: cannot be read .*check the path"):
+        read_points(tmp_path / "nowhere.csv")
+    (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0" * 10)
+    with pytest.raises(InputError, match="no CSV in UTF-8"):
+        read_points(tmp_path / "image.csv")
