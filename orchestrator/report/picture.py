@@ -52,6 +52,7 @@ STYLE = {
     "legend.borderaxespad": 0,
     "hatch.linewidth": 0.7,
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "svg.hashsalt": "lowtide",
 }
 
@@ -71,7 +72,8 @@ def svg(report: Report) -> str:
     element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
     element = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", element)
     element = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg width="100%"', element, count=1)
-    for name, colour in {"ink": INK, "muted": MUTED, "faint": FAINT, "paper": PAPER}.items():
+    zones = {f"zone-{position}": colour for position, colour in enumerate(ZONES)}
+    for name, colour in {"ink": INK, "muted": MUTED, "faint": FAINT, "paper": PAPER, **zones}.items():
         element = element.replace(colour, f"var(--{name}, {colour})")
     return element
 

@@ -50,10 +50,10 @@ def rows_of(
             share = {"start": 0.35, "restore": 0.3, "train": 1.0, "checkpoint": 0.5}[phase]
             power_w = watts * share * (1 + 0.04 * cos(seq * 1.7 + rank))
             uuid = f"GPU-{rank:08x}" if source != "estimated" else None
-            rows.append(
-                MeterRow("boot", f"{device}{rank}", segment.n * 100_000 + seq, f"node-{segment.zone.lower()}", begin, edge,
-                         power_w * (edge - begin).total_seconds(), source, phase, job_id, segment.segment_id, rank, uuid)
-            )  # fmt: skip
+            energy_j = power_w * (edge - begin).total_seconds()
+            place = (f"{device}{rank}", segment.n * 100_000 + seq, f"node-{segment.zone.lower()}")
+            owner = (job_id, segment.segment_id, rank, uuid)
+            rows.append(MeterRow("boot", *place, begin, edge, energy_j, source, phase, *owner))
             begin, seq = edge, seq + 1
     return rows
 
@@ -96,7 +96,7 @@ def cluster() -> Account:
         )
         step += done
     now = start + 37 * hour
-    rows = [r for s in segments for r in rows_of(s, job, s.ended_at or now, 412.0, "gpu", "nvml-counter", 60.0, 240.0)]
+    rows = [r for s in segments for r in rows_of(s, job, s.ended_at or now, 412.0, "gpu", "nvml-counter", 180.0, 240.0)]
     midnight = start.replace(hour=0, minute=0)
     de = curve(
         "DE",
@@ -127,5 +127,5 @@ def cluster() -> Account:
         job, job, "running", now, start, {"DE": ZoneFacts(1.2, 26.0, 4e-5), "FR": ZoneFacts(1.35, 26.0)}, ("DE", "FR"),
         step, 40_000, {"loss": 2.71, "tokens": 9.1e8}, segments, rows, de + fr,
         transfers=[Transfer(start + 18 * hour, "DE", 14_000_000_000)],
-        planned=[PlannedSlot(start + 32 * hour, start + 41 * hour, "FR", 8), PlannedSlot(start + 52 * hour, start + 60 * hour, "FR", 8)],
+        planned=[PlannedSlot(start + a * hour, start + b * hour, "FR", 8) for a, b in ((32, 41), (52, 60))],
     )  # fmt: skip
