@@ -3,13 +3,13 @@ In: a Lattice and joined runs that do nearly the work. Out: runs that do it, or 
 `optimal` prices the result against the other policies.
 
 Within one cell grams and work are linear in an edge, so it is best to lengthen at the cheapest edge and to shorten at
-the dearest one, edge of a cell by edge of a cell.
+the dearest one, cell by cell.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -59,10 +59,8 @@ def _moved(runs: list[Run], move: _Slide, steps: float) -> list[Run]:
     """`runs` with one made longer (shorter below 0) by the time of `steps`."""
     run = runs[move.index]
     moved_s = steps / run.way.steps_per_s
-    if move.at_start:
-        run = replace(run, start_s=run.start_s - moved_s)
-    else:
-        run = replace(run, end_s=run.end_s + moved_s)
+    before_s, after_s = (moved_s, 0.0) if move.at_start else (0.0, moved_s)
+    run = Run(run.start_s - before_s, run.end_s + after_s, run.way)
     return [*runs[: move.index], run, *runs[move.index + 1 :]]
 
 
@@ -85,19 +83,24 @@ def _shortenings(lattice: Lattice, runs: Sequence[Run]) -> Iterator[_Slide]:
 
 
 def _lengthenings(lattice: Lattice, runs: Sequence[Run], usable: Flags) -> Iterator[_Slide]:
+    """Into cells that are free, or used by a neighbour that goes the same way: a cell is used in one way only."""
     for index, run in enumerate(runs):
-        limit_s = runs[index + 1].start_s if index + 1 < len(runs) else lattice.end_s
+        after = runs[index + 1] if index + 1 < len(runs) else None
+        limit_s = after.start_s if after else lattice.end_s
         if run.end_s < limit_s - 1e-6:
             cell = lattice.cell_at(run.end_s)
-            if usable[run.way.zone_index, cell]:
-                room_s = min(limit_s, float(lattice.edge_s[cell + 1])) - run.end_s
-                yield _found(lattice, run, index, False, cell, room_s)
-        limit_s = runs[index - 1].end_s if index else 0.0
+            cell_end_s = float(lattice.edge_s[cell + 1])
+            is_free = after is None or after.way == run.way or cell_end_s <= limit_s + 1e-6
+            if is_free and usable[run.way.zone_index, cell]:
+                yield _found(lattice, run, index, False, cell, min(limit_s, cell_end_s) - run.end_s)
+        before = runs[index - 1] if index else None
+        limit_s = before.end_s if before else 0.0
         if run.start_s > limit_s + 1e-6:
             cell = _cell_before(lattice, run.start_s)
-            if usable[run.way.zone_index, cell]:
-                room_s = run.start_s - max(limit_s, float(lattice.edge_s[cell]))
-                yield _found(lattice, run, index, True, cell, room_s)
+            cell_start_s = float(lattice.edge_s[cell])
+            is_free = before is None or before.way == run.way or cell_start_s >= limit_s - 1e-6
+            if is_free and usable[run.way.zone_index, cell]:
+                yield _found(lattice, run, index, True, cell, run.start_s - max(limit_s, cell_start_s))
 
 
 def _found(lattice: Lattice, run: Run, index: int, at_start: bool, cell: int, room_s: float) -> _Slide:

@@ -27,6 +27,7 @@ Flags = npt.NDArray[np.bool_]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _US = timedelta(microseconds=1)
+_CELLS = 3_000
 
 
 @dataclass(frozen=True)
@@ -135,9 +136,10 @@ def _edges_us(problem: Problem) -> npt.NDArray[np.int64]:
     end_us = max(0, offset_us(problem, problem.deadline))
     slot_us = max(1, round(problem.slot_s * 1e6))
     known_us = max((offset_us(problem, part.end) for zone in problem.zones.values() for part in zone.curve), default=0)
-    # After the last known value all prices are constant, so finer cells there would say nothing.
     first_us = -((problem.now - _EPOCH) // _US) % slot_us
-    multiples = np.arange(first_us, min(end_us, known_us + slot_us), slot_us, dtype=np.int64)
+    # After the last known value prices are constant: where there are very many slots, that time is one cell.
+    last_us = end_us if end_us <= _CELLS * slot_us else min(end_us, known_us + slot_us)
+    multiples = np.arange(first_us, last_us, slot_us, dtype=np.int64)
     edges = [offset_us(problem, edge) for window in problem.windows or () for edge in window]
     marks = np.array([0, end_us, *(edge for edge in edges if 0 < edge < end_us)], dtype=np.int64)
     return np.unique(np.concatenate([marks, multiples]))
@@ -166,8 +168,9 @@ def _means(now: datetime, curve: Sequence[Stretch], edge_s: Floats) -> tuple[Flo
     weighted = np.diff(np.interp(edge_s, *_ramp(knots, (ends - starts) * values)))
     # A thousandth of a second is rounding, not knowledge; six decimals keep equal prices equal.
     is_known = known_s > np.minimum(1e-3, 0.5 * length_s)
-    means = np.where(is_known, weighted / np.where(is_known, known_s, 1.0), np.nan)
-    return np.round(means, 6), np.where(is_known, np.clip(known_s / length_s, 0.0, 1.0), 0.0)
+    means: Floats = np.where(is_known, weighted / np.where(is_known, known_s, 1.0), np.nan)
+    shares: Floats = np.where(is_known, np.clip(known_s / length_s, 0.0, 1.0), 0.0)
+    return np.round(means, 6), shares
 
 
 def _ramp(knots: Floats, amounts: Floats) -> tuple[Floats, Floats]:

@@ -3,8 +3,8 @@ In: a Lattice. Out: runs that are optimal up to the size of a work quantum, or N
 `edges` slides their edges to the exact work.
 
 The states are paused (by the zone last used) and running (by way). For fixed runs the grams are linear in each edge, so
-an optimum has at most one cell used in part; the program lets any cell be used in part, by whole quanta of work. A
-start takes no step of its own: it adds the work that its time would have made to the work left, which prices it at
+an optimum has at most one cell used in part; the program lets any cell be used in part, by whole quanta of work, and in
+one way only. A start takes no step of its own: it adds the work that its time would have made to the work left, which prices it at
 the power of the way that starts and at the intensity of wherever it falls, be it longer than a cell or not. What
 rounding to quanta gives or takes is charged at the marginal price of work, so that its effect is of second order.
 Ties go to the earliest start, so that a later plan continues an earlier one.
@@ -25,6 +25,8 @@ Ints = npt.NDArray[np.int64]
 _VALUES = 16_000_000
 """Numbers kept at most: 128 MB."""
 _QUANTA = 4_000
+_SPARE = 32
+"""Quanta by which the work asked for may exceed the job's, where rounding has made a plan too short."""
 _PRECISION = 1e9
 """Prices are whole numbers up to this, so that sums are exact in any order and equal plans tie."""
 
@@ -57,7 +59,10 @@ class Search:
         self.place = [way.zone_index if moves else 0 for way in self.ways]
         self.places = len(lattice.problem.zones) if moves else 1
         self.grid = _grid(lattice, lattice.usable(limited), len(self.ways) + self.places + 1)
-        cells, size = len(self.grid.edge_s) - 1, self.grid.goal + int(self.grid.start_quanta.max(initial=0)) + 1
+        cells, size = (
+            len(self.grid.edge_s) - 1,
+            self.grid.goal + _SPARE + int(self.grid.start_quanta.max(initial=0)) + 1,
+        )
         self.running = np.full((cells + 1, len(self.ways), size), np.inf)
         self.paused = np.full((cells + 1, self.places, size), np.inf)
         self.unstarted = np.full((cells + 1, size), np.inf)
@@ -89,17 +94,21 @@ class Search:
         for index in usable:
             quanta, price = int(grid.quanta[index, cell]), grid.price[index, cell]
             stop = _used(self.paused[cell + 1, self.place[index]], quanta, price)
-            on = self.running[cell + 1, index, : len(stop) - quanta] + quanta * price
-            np.minimum(stop[quanta:], on, out=stop[quanta:])
+            if quanta < len(stop):
+                on = self.running[cell + 1, index, : len(stop) - quanta] + quanta * price
+                np.minimum(stop[quanta:], on, out=stop[quanta:])
             np.minimum(running[index], stop, out=running[index])
         running[:, 0] = 0.0
 
-    def runs(self) -> list[Run] | None:
-        """The best runs, or None where no decisions end the work by the deadline."""
-        state, value = self._first()
+    def runs(self, spare: int = 0) -> list[Run] | None:
+        """The best runs for the work and `spare` quanta more, or None where no decisions end it by the deadline."""
+        left = self.grid.goal + spare
+        if left <= 0:
+            return None
+        state, value = self._first(left)
         if not np.isfinite(value):
             return None
-        left, cell, found = self.grid.goal, 0, list[Run]()
+        cell, found = 0, list[Run]()
         while left > 0:
             if isinstance(state, int):
                 index, used = state, self._going_on(cell, state, left)
@@ -122,8 +131,8 @@ class Search:
             cell += 1
         return found
 
-    def _first(self) -> tuple[int | tuple[str, int], float]:
-        problem, goal, current = self.lattice.problem, self.grid.goal, self.lattice.current
+    def _first(self, goal: int) -> tuple[int | tuple[str, int], float]:
+        problem, current = self.lattice.problem, self.lattice.current
         if current is not None:
             index = self.ways.index(current)
             return index, float(self.running[0, index, goal])
@@ -222,10 +231,15 @@ def _grid(lattice: Lattice, usable: Flags, states: int) -> Grid:
 
 
 def _merged(lattice: Lattice, usable: Flags) -> tuple[Floats, Flags, Floats]:
-    """Edges, use and prices with neighbouring cells made one where neither differs in any zone."""
+    """Edges, use and prices with neighbouring cells made one where neither differs in any zone.
+
+    With unequal speeds cells that can be used stay apart: changing the way between two equal ones can be worth it.
+    """
     g_per_kwh = lattice.g_per_kwh
     same = (usable[:, 1:] == usable[:, :-1]).all(axis=0)
     same &= ((g_per_kwh[:, 1:] == g_per_kwh[:, :-1]) | ~usable[:, 1:]).all(axis=0)
+    if len({way.steps_per_s for way in lattice.ways}) > 1:
+        same &= ~usable[:, 1:].any(axis=0)
     first = np.concatenate([[True], ~same]) if usable.shape[1] else np.zeros(0, dtype=np.bool_)
     edge_s = np.concatenate([lattice.edge_s[:-1][first], lattice.edge_s[-1:]])
     return edge_s, usable[:, first], g_per_kwh[:, first]
