@@ -5,6 +5,7 @@ Next, jobs.engine hands it to DeepSpeed.
 
 from __future__ import annotations
 
+import difflib
 from typing import Any
 
 import torch
@@ -38,6 +39,7 @@ def build(model: Model, vocab_size: int, length: int, end_id: int | None, seed: 
 
 
 def _fresh(model: Model, vocab_size: int, length: int, end_id: int | None, field: str) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig, AutoModelForCausalLM
 
     assert model.config is not None
@@ -47,13 +49,22 @@ def _fresh(model: Model, vocab_size: int, length: int, end_id: int | None, field
     for name in ("bos_token_id", "eos_token_id"):  # the defaults are those of a tokenizer that is not this one
         given.setdefault(name, end_id)
     try:
+        _spelt(given, AutoConfig.for_model(kind), field)
         config = AutoConfig.for_model(kind, **given)
         if "max_position_embeddings" not in given and getattr(config, "max_position_embeddings", length) < length:
             config.max_position_embeddings = length
         return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    except (ValueError, TypeError, KeyError) as fault:
-        reason = (str(fault).splitlines() or [""])[0]
+    except (ValueError, TypeError, KeyError, StrictDataclassError) as fault:
+        reason = " ".join(str(fault).split())
         raise InputError(f"{field}.config: transformers refuses it ({reason[:300]}); mend it") from None
+
+
+def _spelt(given: dict[str, Any], default: Any, field: str) -> None:
+    """Refuse a key that is nearly one of the config's: transformers would take it in silence and use the default."""
+    known = {*default.to_dict(), *default.attribute_map}
+    for key in given.keys() - known:
+        if near := difflib.get_close_matches(key, known, n=1, cutoff=0.9):
+            raise InputError(f"{field}.config.{key}: unknown to {default.model_type}; did you mean {near[0]!r}?")
 
 
 def _pretrained(path: str, field: str) -> Any:

@@ -98,7 +98,8 @@ def differences(left: Any, right: Any, where: str = "") -> list[str]:
     if isinstance(left, (list, tuple)):
         if len(left) != len(right):
             return [f"{where}: length"]
-        return [found for n, pair in enumerate(zip(left, right)) for found in differences(*pair, f"{where}[{n}]")]
+        pairs = zip(left, right, strict=True)
+        return [found for n, pair in enumerate(pairs) for found in differences(*pair, f"{where}[{n}]")]
     if hasattr(left, "tobytes"):
         return [] if left.tobytes() == right.tobytes() else [where]
     if hasattr(left, "__dict__") and not callable(left):
