@@ -198,6 +198,8 @@ def _least(
     curves = curves_of(facts)
     candidates: list[RunNow] = []
     for zone in facts.allowed:
+        if zone not in facts.zones:
+            return None, f"the site does not describe zone {zone} any more"
         for workers, parts in sorted(by_width.items()):
             point = _pooled(by_place.get((zone, workers), parts))
             candidate = _candidate(facts, zone, workers, point, work, around, curves[zone])

@@ -28,7 +28,7 @@ class Report:
     @property
     def generated_grid(self) -> bool:
         """True where the intensities were made up for a demonstration."""
-        return self.facts.generated_grid or DEMO_PROVIDER in self.ledger.providers
+        return self.facts.generated_grid or any(given.provider == DEMO_PROVIDER for given in self.facts.intensities)
 
     @property
     def estimated(self) -> bool:

@@ -179,8 +179,9 @@ def _draw_grid(ax: Any, report: Report, curves: dict[str, Curve], colours: dict[
         hatched: dict[str, Any] = {"facecolor": "none", "edgecolor": MUTED, "hatch": "/////", "linewidth": 0}
         ax.fill_between(*_steps(_clipped(curves[now.zone], now.start, now.end)), **hatched)
         handles.append(Patch(**hatched, label=f"run-now: {now.zone} ×{now.workers}"))
-    ax.set_ylim(bottom=0)
-    ax.set_ylabel("intensity, g/kWh")
+    signals = sorted({piece.signal for curve in curves.values() for piece in curve.pieces})
+    ax.set_ylabel(" and ".join(signals) + " intensity, g/kWh")
+    _from_zero(ax, "" if signals else "no intensity known")
     _legend(ax, handles)
 
 
@@ -237,7 +238,7 @@ def _draw_power(ax: Any, report: Report, span: Any) -> None:
     handles: list[Any] = []
     for position, (rank, watts) in enumerate(power.watts.items()):
         top = [low + watt * scale for low, watt in zip(base, watts, strict=True)]
-        colour = DRIVER if rank == -1 else shades(0.88 - 0.5 * (position % count) / max(1, count - 1))
+        colour = DRIVER if rank == -1 else shades(0.76 - 0.4 * (position % count) / max(1, count - 1))
         ax.fill_between(power.times, base, top, step="post", color=colour, linewidth=0)
         name = "driver" if rank == -1 else f"rank {rank}" if rank is not None else "no rank"
         handles.append(Patch(color=colour, linewidth=0, label=name))
@@ -248,10 +249,21 @@ def _draw_power(ax: Any, report: Report, span: Any) -> None:
         handles.append(Patch(facecolor="none", edgecolor=FAINT, hatch="xxxx", linewidth=0, label="unmetered"))
     if report.facts.state == "running" and span[0] < report.facts.at < span[1]:
         ax.axvline(report.facts.at, color=INK, linewidth=0.8, linestyle=":")
-    ax.set_ylim(bottom=0)
+    _from_zero(ax, "" if power.peak_w else "nothing metered")
     ax.set_ylabel(f"power, {unit}" + (" (estimated)" if report.estimated else ""))
     many = len(handles) > WORKERS_NAMED
     _legend(ax, [handles[0], *handles[-2:]] if many else handles, columns=1 if many or len(handles) <= 6 else 2)
+
+
+def _from_zero(ax: Any, missing: str) -> None:
+    """Start the scale at zero; where there is nothing to scale, say so in words."""
+    if missing:
+        ax.set_ylim(0, 1)
+        ax.set_yticks([])
+        box = {"facecolor": PAPER, "edgecolor": "none"}
+        ax.text(0.5, 0.5, missing, transform=ax.transAxes, color=MUTED, size=10, ha="center", va="center", bbox=box)
+    else:
+        ax.set_ylim(bottom=0)
 
 
 def _draw_time(ax: Any, span: tuple[datetime, datetime]) -> None:

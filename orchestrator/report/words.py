@@ -87,10 +87,11 @@ def headline(report: Report) -> str:
 
 def against_run_now(report: Report) -> str:
     """What was saved against run-now; more than run-now is said as plainly as less."""
-    compared = report.savings
+    compared, ledger = report.savings, report.ledger
     if compared.saved_g is None or compared.saved_percent is None:
-        emitted = report.ledger.emissions_g
-        return "nothing metered yet" if not report.ledger.total.energy_j else f"{grams(emitted)} CO₂e emitted"
+        if ledger.total.energy_j:
+            return f"{grams(ledger.emissions_g)} CO₂e emitted"
+        return "its energy could not be metered" if ledger.unmetered_s else "nothing metered yet"
     if abs(compared.saved_percent) < 0.05:
         return "as much as run-now"
     return f"{percent(abs(compared.saved_percent))} {'less' if compared.saved_g > 0 else 'more'} than run-now"
@@ -111,9 +112,10 @@ def summary(report: Report) -> str:
     parts = []
     if compared.saved_g is not None and compared.run_now is not None:
         parts.append(f"{grams(report.ledger.emissions_g)} CO₂e instead of {grams(compared.run_now.emissions_g)}")
-    parts += [energy(report.ledger.total.energy_j), progress(report)]
-    pauses = max(0, len(facts.segments) - 1)
-    parts.append(f"{len(facts.segments)} segment{'' if pauses == 0 else 's'}")
+    if report.ledger.total.energy_j:
+        parts.append(energy(report.ledger.total.energy_j))
+    count = len(facts.segments)
+    parts += [progress(report), f"{count} segment{'' if count == 1 else 's'}"]
     return "  ·  ".join(parts)
 
 

@@ -144,6 +144,7 @@ def test_embodied_grams_count_on_both_sides():
             {"allowed": ("DE", "FR"), "zones": {"DE": ZoneFacts(), "FR": ZoneFacts()}},
             "the intensity of FR is not known",
         ),
+        ({"allowed": ("DE", "XX")}, "the site does not describe zone XX"),
         ({"intensities": [intensity("DE", 0, 61, 400.0)]}, "only 10.0 % of the job's energy has an intensity"),
         ({"rows": [row(1, 60, 70, 360_000.0), row(2, 70, 71, None)]}, "60 worker-seconds were not metered"),
     ],

@@ -105,8 +105,8 @@ def test_names_are_escaped_on_the_page():
 
 def test_nothing_metered_is_said_and_not_shown_as_zero_grams():
     said = printed(blind())
-    assert "nothing metered yet" in said
-    assert "not metered" in said
+    assert "its energy could not be metered" in said
+    assert "were not metered" in said
 
 
 def test_power_keeps_the_joules_whatever_the_resolution():
