@@ -45,7 +45,7 @@ def trace(days: int = 7, slot_s: float = SLOT_S, zone_name: str = "DEMO", first:
 
 
 def intensity_g_per_kwh(at: datetime, zone_name: str = "DEMO") -> float:
-    """The generated intensity at a moment: a base, a solar dip around noon, an evening peak and a calm night, varied by day."""
+    """The generated intensity at a moment: a solar dip around noon, an evening peak, a calm night, varied by day."""
     hour = at.hour + at.minute / 60 + at.second / 3600
     sun = 0.75 + 0.25 * _chance(f"{zone_name} sun {at.date()}")
     wind = 0.90 + 0.20 * _chance(f"{zone_name} wind {at.date()}")

@@ -21,6 +21,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 import requests_cache
@@ -232,6 +233,8 @@ class Http:
         """One question with its retries; the body is read within its bounds. SignalOutage where none came."""
         until = time.monotonic() + limits.total_s
         settings = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
+        if _is_loopback(prepared.url or ""):
+            settings["proxies"] = {}
         place = shown(prepared.url or "")
         try:
             with self._adapter.patience(_Patience.within(limits, until)):
@@ -325,6 +328,11 @@ def _version() -> str:
 def _no_netrc(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Keeps requests from sending what a ~/.netrc holds for the host."""
     return request
+
+
+def _is_loopback(url: str) -> bool:
+    """True for a server on this machine, such as `lowtide grid`, that no proxy of the site can reach."""
+    return urlsplit(url).hostname in {"localhost", "127.0.0.1", "::1"}
 
 
 def _asked_wait_s(headers: Mapping[str, str]) -> float | None:

@@ -32,6 +32,10 @@ HOLD_OFF_S = 15.0
 """How long a provider that failed is left alone when it does not say how long."""
 
 
+_LOCAL = frozenset({"csv", "demo"})
+"""Providers on this machine: they have no outage that an earlier answer could bridge."""
+
+
 class Signals:
     """Forecasts and measured values of a site's zones; a zone's providers are made when it is first asked for."""
 
@@ -50,6 +54,7 @@ class Signals:
         self._last_good = LastGood(cache_folder / "forecasts", max_stale_s)
         self._hold_off_s = hold_off_s
         self._held: dict[str, tuple[float, SignalFault]] = {}
+        self._kept_at: dict[str, datetime] = {}
 
     def check(self) -> None:
         """Make every zone's providers; InputError names the first field that is wrong. Asks nobody."""
@@ -70,7 +75,9 @@ class Signals:
             except SignalFault as fault:
                 faults.append(fault)
                 continue
-            self._last_good.keep(source, found)
+            if provider.name not in _LOCAL and self._kept_at.get(source) != found.fetched_at:
+                self._last_good.keep(source, found)
+                self._kept_at[source] = found.fetched_at
             return found
         if any(not isinstance(fault, SignalRefused) for fault in faults):
             for source, _ in self._chain(zone):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import email.utils
 import threading
 import time
+import traceback
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -264,3 +265,30 @@ def test_a_key_with_a_line_break_is_refused_without_showing_it(http: Http, serve
     with pytest.raises(SignalRefused, match="stray characters") as caught:
         ask(http, server, token=f"{TOKEN}\nX: y")
     assert TOKEN not in str(caught.value)
+
+
+def test_no_frame_of_a_fault_shows_the_key(http: Http, server: ProviderServer) -> None:
+    server.stop()
+    with pytest.raises(SignalOutage) as caught:
+        ask(http, server)
+    frames = [frame for frame, _ in traceback.walk_tb(caught.tb)]
+    shown = [repr(frame.f_locals) for frame in frames if "orchestrator/signal/http" in frame.f_code.co_filename]
+    assert shown
+    assert not any(TOKEN in text for text in shown)
+
+
+def test_a_server_on_this_machine_is_asked_past_any_proxy(
+    http: Http, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    server.on("thing", Reply({"a": 1}))
+    assert ask(http, server) == {"a": 1}
+
+
+def test_a_server_without_a_trusted_certificate_is_an_outage_at_once(http: Http, server: ProviderServer) -> None:
+    url = server.url.replace("http://", "https://")
+    with pytest.raises(SignalOutage, match="no certificate that this machine trusts; check base_url"):
+        http.get(f"{url}/v4/thing", {}, stale, ASKER, limits=QUICK)

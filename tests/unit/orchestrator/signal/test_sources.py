@@ -130,6 +130,13 @@ def test_an_answer_that_cannot_be_trusted_is_an_outage_too(
     assert LaterSignals(cache_folder, server).forecast(now()).stale is True
 
 
+def test_where_the_network_is_gone_the_last_good_answer_bridges_it(cache_folder: Path, server: ProviderServer) -> None:
+    answering(server, [100, 200])
+    signals(cache_folder, server).forecast("DE")
+    server.stop()
+    assert LaterSignals(cache_folder, server).forecast(now()).stale is True
+
+
 def test_an_answer_that_is_too_old_is_not_used(cache_folder: Path, server: ProviderServer) -> None:
     answering(server, [100] * 48)
     signals(cache_folder, server).forecast("DE")
