@@ -16,6 +16,8 @@ VARIABLE = "LOWTIDE_ORDER"
 """Environment variable that carries the order to the segment's driver."""
 SUBMITTED_AT = "LOWTIDE_SUBMITTED_AT"
 """Environment variable with the time of submission, in seconds since the epoch."""
+TRACEBACK = "lowtide_traceback"
+"""Attribute of a worker's exception with its traceback as text."""
 
 _ORDER = TypeAdapter(SegmentOrder)
 _RESULT = TypeAdapter(SegmentResult)

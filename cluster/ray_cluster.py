@@ -2,17 +2,15 @@
 In: the calls of a controller. Out: plain values; every failure of Ray or HTTP as one line of Unavailable.
 `cluster.segment` is what it submits; `cluster.control` and `cluster.meter` are the actors it talks to.
 
-Submission, status, logs and nodes go by HTTP and the GCS; this process attaches to Ray, which takes a second and shows
-as a job in the dashboard, only for what needs an actor.
+Submission, status and logs go by HTTP. What needs the GCS or an actor goes through cluster.attachment, which attaches
+to Ray (a second, and one more line among the dashboard's jobs) only for an actor.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import sys
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -21,20 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from cluster.api import Desire, Gauge, MeterRow, Node, SegmentOrder, SegmentResult, SegmentView
+from cluster.attachment import Attachment
 from cluster.order import SUBMITTED_AT, VARIABLE, read_result, result_path, write_order
-from jobs.spec.errors import StaleEpoch, Unavailable
+from jobs.spec.errors import Unavailable
 from jobs.spec.units import iso
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
 import ray  # noqa: E402  (the mode must be set before)
-from ray._private import ray_constants, services  # noqa: E402
-from ray._raylet import GcsClient  # type: ignore[attr-defined]  # noqa: E402
-from ray.autoscaler.v2.sdk import get_cluster_resource_state  # noqa: E402
-from ray.core.generated.autoscaler_pb2 import DEAD  # noqa: E402
 from ray.dashboard.modules.dashboard_sdk import SubmissionClient  # noqa: E402
-from ray.exceptions import RayError  # noqa: E402
-from ray.job_config import JobConfig  # noqa: E402
 from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient  # noqa: E402
 
 ANSWER_TIMEOUT_S = 30.0
@@ -63,26 +56,15 @@ class RayCluster:
     """cluster.api.Cluster on Ray, at a GCS address (`host:port`) or `auto`."""
 
     def __init__(self, address: str) -> None:
-        self._address = address
-        self._control: Any = None
-        with self._door("connecting"):
-            if address == "auto":
-                self._address = services.canonicalize_bootstrap_address_or_die("auto")
-            self._gcs = GcsClient(address=self._address)
-            where = self._gcs.internal_kv_get(
-                ray_constants.DASHBOARD_ADDRESS.encode(),
-                namespace=ray_constants.KV_NAMESPACE_DASHBOARD,
-                timeout=ANSWER_TIMEOUT_S,
-            )
-            if where is None:
-                raise Unavailable(f"Ray at {self._address} runs without its dashboard; start it with one")
-            self._dashboard_url = f"http://{where.decode()}"
-            self._jobs = JobApi(self._dashboard_url)
+        self._ray = Attachment(address)
+        where: tuple[str, str] = self._ray.ask("where")
+        self._ray.address, self._dashboard_url = where
+        self._jobs = JobApi(self._dashboard_url)
 
     @property
     def address(self) -> str:
         """The GCS address, `host:port`."""
-        return self._address
+        return self._ray.address
 
     @property
     def dashboard_url(self) -> str:
@@ -91,13 +73,12 @@ class RayCluster:
 
     def nodes(self) -> list[Node]:
         """The nodes that are alive now."""
-        with self._door("listing nodes"):
-            states = get_cluster_resource_state(self._gcs).node_states
-        return [_node(state) for state in states if state.status != DEAD]
+        nodes: list[Node] = self._ray.ask("nodes")
+        return nodes
 
     def start(self, order: SegmentOrder) -> None:
         """Submit the segment as a Ray job; see cluster.api.Cluster."""
-        self._tell("desire", order.segment_id, order.desire)
+        self._ray.ask("control", "desire", order.segment_id, order.desire)
         with self._door("starting a segment"):
             if self._job(order.segment_id) is not None:
                 return
@@ -110,19 +91,19 @@ class RayCluster:
 
     def desire(self, segment_id: str, desire: Desire) -> None:
         """Renew or end a segment; see cluster.api.Cluster."""
-        self._tell("desire", segment_id, desire)
+        self._ray.ask("control", "desire", segment_id, desire)
 
     def observe(self, segment_ids: Sequence[str]) -> dict[str, SegmentView]:
         """A view of every segment asked for."""
         if not segment_ids:
             return {}
-        reports = self._tell("views", list(segment_ids))
+        reports = self._ray.ask("control", "views", list(segment_ids))
         with self._door("observing segments"):
             return {name: self._view(name, reports.get(name)) for name in segment_ids}
 
     def kill(self, segment_id: str) -> None:
         """End a segment without a checkpoint."""
-        self._tell("give_up", segment_id)
+        self._ray.ask("control", "give_up", segment_id)
         with self._door("killing a segment"):
             if self._job(segment_id) is not None:
                 self._jobs.stop_job(segment_id)
@@ -139,23 +120,16 @@ class RayCluster:
 
     def collect(self, spool: str) -> list[MeterRow]:
         """Rows that meters hold, oldest first."""
-        from cluster.meter.actor import collect
-
-        self._attach()
-        with self._door("collecting meter rows"):
-            return list(collect(spool))
+        rows: list[MeterRow] = self._ray.ask("collect", spool)
+        return rows
 
     def acknowledge(self, spool: str, rows: Sequence[MeterRow]) -> None:
         """Tell the meters that these rows are committed."""
-        from cluster.meter.actor import acknowledge
-
-        self._attach()
-        with self._door("acknowledging meter rows"):
-            acknowledge(spool, rows)
+        self._ray.ask("acknowledge", spool, list(rows))
 
     def publish(self, gauges: Sequence[Gauge]) -> None:
         """Send the figures of this pass to the cluster's metrics."""
-        self._tell("publish", list(gauges))
+        self._ray.ask("control", "publish", list(gauges))
 
     def _submit(self, order: SegmentOrder) -> None:
         self._jobs.submit_job(
@@ -221,75 +195,14 @@ class RayCluster:
             error=f"Ray job {job.status.value.lower()} without a result: {error}",
         )
 
-    def _tell(self, method: str, *arguments: Any) -> Any:
-        """Call the control actor; once more where the one that this process knew is gone."""
-        from cluster.control import control_actor
-
-        self._attach()
-        with self._door(f"asking the control actor ({method})"):
-            for attempt in (1, 2):
-                try:
-                    self._control = self._control or control_actor()
-                    return ray.get(getattr(self._control, method).remote(*arguments), timeout=ANSWER_TIMEOUT_S)
-                except ray.exceptions.RayActorError:
-                    self._control = None
-                    if attempt == 2:
-                        raise
-        raise AssertionError("unreachable")
-
-    def _attach(self) -> None:
-        """Make this process a Ray driver of this cluster, quietly; nothing where it is one."""
-        with self._door("attaching"):
-            if ray.is_initialized():
-                attached = ray.get_runtime_context().gcs_address
-                if attached == self._address:
-                    return
-                raise Unavailable(f"this process is attached to Ray at {attached}, not at {self._address}")
-            states = get_cluster_resource_state(self._gcs).node_states
-            # An embedded Ray lives on 127.0.0.1, which Ray would replace by the host's outer address.
-            ray_constants.ENABLE_RAY_CLUSTER = not any(state.node_ip_address == "127.0.0.1" for state in states)
-            with _own_signals():
-                ray.init(
-                    address=self._address,
-                    namespace="lowtide",
-                    log_to_driver=False,
-                    logging_level="error",
-                    configure_logging=False,
-                    job_config=JobConfig(_client_job=True),  # keeps this process's directory off the actors' path
-                )
-            self._control = None
-
     @contextmanager
     def _door(self, doing: str) -> Iterator[None]:
-        """The one place where what Ray, gRPC and HTTP raise becomes Unavailable."""
+        """Where what Ray's job API and HTTP raise becomes Unavailable."""
         try:
             yield
-        except (StaleEpoch, Unavailable) as fault:
-            raise _bare(fault) from None
-        except (RayError, RuntimeError, ValueError, OSError, TimeoutError) as fault:
+        except (RuntimeError, ValueError, OSError, TimeoutError) as fault:
             line = (str(fault).strip().splitlines() or [""])[0][:300]
-            raise Unavailable(
-                f"Ray at {self._address} does not answer ({doing}: {type(fault).__name__}: {line})"
-            ) from fault
-
-
-def _bare(fault: Unavailable) -> Unavailable:
-    """The error itself where Ray wrapped it on its way out of an actor."""
-    cause = getattr(fault, "cause", None)
-    return cause if isinstance(cause, Unavailable) else fault
-
-
-def _node(state: Any) -> Node:
-    total, free, labels = dict(state.total_resources), dict(state.available_resources), dict(state.labels)
-    return Node(
-        node_id=labels.get("ray.io/node-id", state.node_id.hex()),
-        name=state.node_ip_address,
-        zone=labels.get("carbon-zone"),
-        gpus=total.get("GPU", 0.0),
-        cpus=total.get("CPU", 0.0),
-        free_gpus=free.get("GPU", 0.0),
-        free_cpus=free.get("CPU", 0.0),
-    )
+            raise Unavailable(f"Ray at {self.address} does not answer ({doing}: {line})") from fault
 
 
 def _environment(order: SegmentOrder) -> dict[str, str]:
@@ -325,16 +238,3 @@ def _in_step(pieces: Any) -> Iterator[str]:
     finally:
         loop.run_until_complete(pieces.aclose())
         loop.close()
-
-
-@contextmanager
-def _own_signals() -> Iterator[None]:
-    """Keep this process's SIGTERM handler, which ray.init replaces by one that exits."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handler = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)

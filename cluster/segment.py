@@ -20,7 +20,8 @@ from typing import Any
 import psutil
 
 from cluster.api import SegmentOrder, SegmentResult
-from cluster.order import SUBMITTED_AT, VARIABLE, read_order, result_path, write_result
+from cluster.order import SUBMITTED_AT, TRACEBACK, VARIABLE, read_order, result_path, write_result
+from jobs.spec.errors import LowtideError
 
 DRIVER_RANK = -1
 
@@ -144,8 +145,10 @@ def _failed(fault: Exception) -> SegmentResult:
     if lost:
         error = "\n".join(gone) or str(fault)
     else:
-        rank, first = min(own.items())
-        error = f"rank {rank}: " + "".join(traceback.format_exception(first)).strip()
+        # Where one rank fails, its peers lose their connection: an error that lowtide raised itself is the cause.
+        rank, cause = min(own.items(), key=lambda item: (not isinstance(item[1], LowtideError), item[0]))
+        text = getattr(cause, TRACEBACK, None) or "".join(traceback.format_exception(cause))
+        error = f"rank {rank}: {text.strip()}"
     return SegmentResult(
         at=datetime.now(timezone.utc),
         ended="lost" if lost else "failed",

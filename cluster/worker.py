@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from ray.exceptions import RayError
 
 from cluster.api import SegmentOrder
 from cluster.link import Link
-from cluster.order import read_order
+from cluster.order import TRACEBACK, read_order
 from jobs.place import Outcome, Phase, Place
 from jobs.spec.errors import Unavailable
 
@@ -32,6 +33,10 @@ def train(document: str) -> dict[str, Any]:
     try:
         outcome = _run(order, place, watch)
         return _report(outcome, watch, entered_at_s)
+    except Exception as fault:
+        # Ray carries the exception to the driver without its traceback; an attribute travels along.
+        fault.__dict__[TRACEBACK] = traceback.format_exc()
+        raise
     finally:
         watch.close()
 

@@ -26,14 +26,11 @@ EVER = timedelta(hours=1)
 
 @pytest.fixture(scope="module")
 def ray_in_de(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    import ray
-
     state = tmp_path_factory.mktemp("state")
     started_s = time.monotonic()
     address = start_local(str(state), "DE", 4)
     print(f"\nembedded Ray up after {time.monotonic() - started_s:.1f} s")
     yield connect(address)
-    ray.shutdown()
     assert stop_local(str(state))
 
 
@@ -119,11 +116,17 @@ def test_pauses_at_a_step_boundary_and_the_next_segment_ends_the_job(
     asked_s = time.monotonic()
     ray_in_de.desire("tiny-1", Desire(now, "paused", 1))
     result = watch(ray_in_de, "tiny-1", ended).result
+    rows = ray_in_de.collect(first.spool)
     print(f"\nfrom stop to ended: {time.monotonic() - asked_s:.1f} s")
     assert result is not None and result.ended == "paused"
     print("start:", json.dumps(dict(result.parts_s)))
     assert 2 < result.step < 2000 and result.checkpoint_bytes > 0
     assert (Path(first.checkpoints) / "segments" / "tiny-1.json").is_file()
+
+    mine = [row for row in rows if row.segment_id == "tiny-1"]
+    assert {row.rank for row in mine} == {-1, 0, 1}
+    assert {"start", "train", "checkpoint"} <= {row.phase for row in mine}
+    ray_in_de.acknowledge(first.spool, rows)
 
     second = order("tiny-2", steps=result.step + 5, reason="resume")
     ray_in_de.start(second)
@@ -136,7 +139,9 @@ def test_pauses_at_a_step_boundary_and_the_next_segment_ends_the_job(
 
 
 def test_ends_by_itself_when_run_until_comes_unrenewed(ray_in_de: Cluster, order: Callable[..., SegmentOrder]) -> None:
-    ray_in_de.start(order("lone-1", steps=100000, for_s=25))
+    ray_in_de.start(order("lone-1", steps=100000))
+    watch(ray_in_de, "lone-1", lambda view: view.progress is not None)
+    ray_in_de.desire("lone-1", Desire(datetime.now(timezone.utc) + timedelta(seconds=3), "expired", 1))
     result = watch(ray_in_de, "lone-1", ended).result
     assert result is not None and result.ended == "expired" and result.checkpoint_bytes > 0
 
@@ -150,6 +155,54 @@ def test_fails_with_the_workers_traceback_when_the_job_is_at_fault(
     result = watch(ray_in_de, "wrong-1", ended).result
     assert result is not None and result.ended == "failed"
     assert result.error is not None and "Traceback" in result.error and "corpus.txt" in result.error
+
+
+def test_saves_and_pauses_when_ray_stops_the_job(ray_in_de: Cluster, order: Callable[..., SegmentOrder]) -> None:
+    from cluster.ray_cluster import JobApi
+
+    ray_in_de.start(order("stopped-1", steps=100000))
+    watch(ray_in_de, "stopped-1", lambda view: view.progress is not None)
+    JobApi(ray_in_de.dashboard_url).stop_job("stopped-1")
+    result = watch(ray_in_de, "stopped-1", ended).result
+    assert result is not None and result.ended == "paused" and result.checkpoint_bytes > 0
+
+
+def test_loses_a_segment_that_is_killed_and_gives_its_workers_back(
+    ray_in_de: Cluster, order: Callable[..., SegmentOrder]
+) -> None:
+    ray_in_de.start(order("killed-1", steps=100000))
+    watch(ray_in_de, "killed-1", lambda view: view.progress is not None)
+    ray_in_de.kill("killed-1")
+    result = watch(ray_in_de, "killed-1", ended).result
+    assert result is not None and result.ended == "lost" and result.step > 0
+    deadline_s = time.monotonic() + 60
+    while ray_in_de.nodes()[0].free_cpus < 4:
+        assert time.monotonic() < deadline_s
+        time.sleep(0.3)
+
+
+def test_trains_where_the_users_folder_has_a_cluster_and_a_jobs_of_its_own(
+    ray_in_de: Cluster, order: Callable[..., SegmentOrder], tmp_path: Path
+) -> None:
+    for name in ("cluster", "jobs"):
+        (tmp_path / "mine" / name).mkdir(parents=True)
+        (tmp_path / "mine" / name / "__init__.py").write_text("raise RuntimeError('the user's own')\n")
+    known = order("mine-1")
+    ray_in_de.start(replace(known, spec=known.spec.model_copy(update={"working_dir": str(tmp_path / "mine")})))
+    result = watch(ray_in_de, "mine-1", ended).result
+    assert result is not None and result.ended == "done", result
+
+
+def test_refuses_to_train_with_a_shadow_of_its_own_modules(
+    ray_in_de: Cluster, order: Callable[..., SegmentOrder], tmp_path: Path
+) -> None:
+    (tmp_path / "mine" / "jobs").mkdir(parents=True)
+    (tmp_path / "mine" / "jobs" / "__init__.py").touch()
+    known = order("shadow-1")
+    ray_in_de.start(replace(known, spec=known.spec.model_copy(update={"env": {"PYTHONPATH": str(tmp_path / "mine")}})))
+    result = watch(ray_in_de, "shadow-1", ended).result
+    assert result is not None and result.ended == "failed"
+    assert result.error is not None and "take it off PYTHONPATH" in result.error, result.error
 
 
 def test_refuses_a_controller_whose_lease_has_passed(ray_in_de: Cluster, order: Callable[..., SegmentOrder]) -> None:
