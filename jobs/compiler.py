@@ -34,7 +34,7 @@ def build() -> None:
     """Compile what DeepSpeed compiles on its first run on CPUs; quick where that is done. Unavailable if it fails."""
     if (missing := check()) is not None:
         raise Unavailable(missing)
-    # In a process of its own: the caller keeps no torch in memory, and DeepSpeed's accelerator is chosen once a process.
+    # In a process of its own: the caller keeps no torch in memory, and a process chooses its accelerator once.
     environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
     done = subprocess.run([sys.executable, "-I", "-c", _BUILD], env=environment, capture_output=True, text=True)
     if done.returncode != 0:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from jobs.spec import iso, utc
 from orchestrator.signal.faults import Reason, SignalFault, SignalGarbled, SignalRefused
-from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, from_on, modal_gap_s, ordered, spread
+from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, from_on, modal_gap_s, spread
 from orchestrator.signal.http import Answer, Http, Limits
 from orchestrator.signal.refusal import Asker, Secret
 
@@ -64,12 +64,14 @@ class ElectricityMaps:
         reader = _Envelope(zone_name, "forecast", self._factor)
         ahead = self._ask("forecast", zone_name, {"horizonHours": str(self._horizon_h)}, reader)
         slot_s = reader.slot_s
-        points = [*spread(ahead.value, slot_s), *spread(self._latest(zone_name, slot_s), slot_s)]
+        points = from_on(spread([*ahead.value, *self._latest(zone_name, slot_s)], slot_s), now)
+        if not points:
+            raise SignalGarbled(self.name, zone_name, "the provider sent a forecast that ends before now; try later")
         return Forecast(
             zone=zone_name,
             provider=self.name,
             signal=self.signal,
-            points=from_on(ordered(points), now),
+            points=points,
             fetched_at=ahead.fetched_at,
             factor=self._factor,
             note=reader.disclaimer,

@@ -201,6 +201,12 @@ def test_factors_that_were_not_asked_for_are_refused(provider: ElectricityMaps, 
         provider.forecast("DE", now())
 
 
+def test_a_forecast_that_has_passed_is_none(provider: ElectricityMaps, server: ProviderServer) -> None:
+    server.on("forecast", Reply(forecast_of([77, 80])))
+    with pytest.raises(SignalGarbled, match="a forecast that ends before now"):
+        provider.forecast("DE", hour(5))
+
+
 def test_a_bad_key_and_a_plan_without_the_zone_are_told_apart(
     provider: ElectricityMaps, server: ProviderServer
 ) -> None:
