@@ -36,8 +36,8 @@ def slide(lattice: Lattice, runs: Sequence[Run], usable: Flags) -> list[Run] | N
     result = joined(runs)
     for _ in range(_ROUNDS):
         missing = work - work_steps(lattice, result)
-        shorter = max(_shortenings(lattice, result), key=lambda found: found.g_per_step, default=None)
-        longer = min(_lengthenings(lattice, result, usable), key=lambda found: found.g_per_step, default=None)
+        shorter = max(_movable(_shortenings(lattice, result)), key=lambda found: found.g_per_step, default=None)
+        longer = min(_movable(_lengthenings(lattice, result, usable)), key=lambda found: found.g_per_step, default=None)
         if missing > fine:
             if longer is None:
                 return None
@@ -55,6 +55,10 @@ def slide(lattice: Lattice, runs: Sequence[Run], usable: Flags) -> list[Run] | N
     return result if abs(work - work_steps(lattice, result)) <= fine else None
 
 
+def _movable(slides: Iterator[_Slide]) -> Iterator[_Slide]:
+    return (found for found in slides if found.room_steps > 1e-9)
+
+
 def _moved(runs: list[Run], move: _Slide, steps: float) -> list[Run]:
     """`runs` with one made longer (shorter below 0) by the time of `steps`."""
     run = runs[move.index]
@@ -65,9 +69,14 @@ def _moved(runs: list[Run], move: _Slide, steps: float) -> list[Run]:
 
 
 def _useful(lattice: Lattice, runs: list[Run]) -> list[Run]:
-    """Without runs that are all start cost."""
+    """Without runs that are all start cost, unless they spare a later one the move."""
     costs_s = start_costs_s(lattice, runs)
-    return [run for run, cost_s in zip(runs, costs_s, strict=True) if run.end_s - run.start_s > cost_s + 1e-6]
+    for index, (run, cost_s) in enumerate(zip(runs, costs_s, strict=True)):
+        if run.end_s - run.start_s <= cost_s + 1e-6:
+            without = [*runs[:index], *runs[index + 1 :]]
+            if work_steps(lattice, without) >= work_steps(lattice, runs) - run.way.steps_per_s * 1e-6:
+                return _useful(lattice, without)
+    return runs
 
 
 def _shortenings(lattice: Lattice, runs: Sequence[Run]) -> Iterator[_Slide]:
