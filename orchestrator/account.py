@@ -57,6 +57,8 @@ class SegmentFacts:
     """Of all its workers together."""
     trained_s: float | None = None
     """Seconds its steps took, as the workers timed them; None where they did not tell."""
+    first_step_s: float | None = None
+    """Of these the first step's, which warms up: run-now has it once, every resume has it again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from math import fsum
 
@@ -55,28 +55,31 @@ class _Measured:
 
     steps: float
     train_s: float
+    step_s: float
+    """A step's once warm, so that run-now pays for no second warm-up."""
     power_w: float
     gpus: int
 
 
 @dataclass(frozen=True, slots=True)
 class _Around:
-    """What an undisturbed run needs beside training: one start, then evaluation, its own checkpoints and one stop."""
+    """What an undisturbed run needs beside its steps: a start, a warm-up, evaluation, its own checkpoints, a stop."""
 
     start_s: float
     start_j: float
+    warm_up_s: float
     other_s: float
     other_j: float
 
 
 def savings(facts: Account, ledger: Ledger) -> Savings:
     """Run-now for the steps done so far, and the difference to what the job really emitted."""
-    rows = own_rows(facts)
+    rows = _driver_in_training(own_rows(facts))
     measured = {s.segment_id: m for s in facts.segments if (m := _measured(s, _of(rows, s))) is not None}
     work = _metered_steps(facts, rows, measured)
     if not measured or work <= 0:
         return Savings(reason="no training step has been metered yet")
-    base, reason = _least(facts, measured, work, _around(facts, rows))
+    base, reason = _least(facts, measured, work, _around(facts, rows, measured))
     if base is None:
         return Savings(reason=reason)
     reason = _why_not_compared(ledger)
@@ -104,10 +107,29 @@ def _length_s(row: MeterRow) -> float:
     return max(0.0, (row.end - row.start).total_seconds())
 
 
+def _driver_in_training(rows: Sequence[MeterRow]) -> list[MeterRow]:
+    """The rows, with the driver's (rank -1) from the first training on in phase train: run-now has a driver too.
+
+    The driver marks no phases of its own between its start and its stop.
+    """
+    trains: dict[str | None, datetime] = {}
+    for row in rows:
+        if row.phase == "train":
+            trains.setdefault(row.segment_id, row.start)
+    return [
+        replace(row, phase="train")
+        if row.rank == -1 and row.phase == "start" and row.segment_id in trains and row.start >= trains[row.segment_id]
+        else row
+        for row in rows
+    ]
+
+
 def _longest_s(rows: Iterable[MeterRow]) -> float:
-    """Seconds of the device that has most of these rows: workers run side by side, so their times do not add up."""
+    """Seconds of the worker that has most of these rows: workers run side by side, so their times do not add up."""
     by_device: dict[tuple[str, str], list[float]] = defaultdict(list)
     for row in rows:
+        if row.rank == -1:
+            continue
         by_device[(row.host_boot, row.device)].append(_length_s(row))
     return max((fsum(lengths) for lengths in by_device.values()), default=0.0)
 
@@ -123,16 +145,21 @@ def _measured(segment: SegmentFacts, rows: Sequence[MeterRow]) -> _Measured | No
     devices: dict[tuple[str, str, int | None], list[MeterRow]] = defaultdict(list)
     for row in train:
         devices[(row.host_boot, row.device, row.rank)].append(row)
-    if steps <= 0 or not devices:
+    train_s = max(_longest_s(train), segment.trained_s or 0.0)
+    if steps <= 0 or train_s <= 0:
         return None
+    warm = segment.first_step_s is not None and steps > 1 and segment.first_step_s < train_s
+    step_s = (train_s - (segment.first_step_s or 0.0)) / (steps - 1) if warm else train_s / steps
     power_w = fsum(fsum(r.energy_j or 0.0 for r in own) / fsum(map(_length_s, own)) for own in devices.values())
-    return _Measured(steps, max(_longest_s(train), segment.trained_s or 0.0), power_w, segment.gpus)
+    return _Measured(steps, train_s, min(step_s, train_s / steps), power_w, segment.gpus)
 
 
 def _pooled(parts: Sequence[_Measured]) -> _Measured:
     train_s = fsum(part.train_s for part in parts)
+    steps = fsum(part.steps for part in parts)
+    step_s = fsum(part.step_s * part.steps for part in parts) / steps
     power_w = fsum(part.power_w * part.train_s for part in parts) / train_s
-    return _Measured(fsum(part.steps for part in parts), train_s, power_w, max(part.gpus for part in parts))
+    return _Measured(steps, train_s, step_s, power_w, max(part.gpus for part in parts))
 
 
 def _metered_steps(facts: Account, rows: Sequence[MeterRow], measured: Mapping[str, _Measured]) -> float:
@@ -147,20 +174,22 @@ def _metered_steps(facts: Account, rows: Sequence[MeterRow], measured: Mapping[s
     return steps
 
 
-def _around(facts: Account, rows: Sequence[MeterRow]) -> _Around:
-    """One start, every evaluation, the checkpoints that no pause asked for, and the stop of a job that is done.
+def _around(facts: Account, rows: Sequence[MeterRow], measured: Mapping[str, _Measured]) -> _Around:
+    """One start and warm-up, every evaluation, the checkpoints that no pause asked for, the stop of a finished job.
 
     Run-now would have had them too: without them a job that never paused would seem to emit more than itself.
     """
-    start_s = start_j = 0.0
+    start_s = start_j = warm_up_s = 0.0
     started = False
     other_s: list[float] = []
     other: list[MeterRow] = []
     for segment in sorted(facts.segments, key=lambda segment: segment.n):
         own = _of(rows, segment)
         first_train = min((row.start for row in own if row.phase == "train"), default=None)
-        if first_train is not None and not started:
+        trained = measured.get(segment.segment_id)
+        if first_train is not None and trained is not None and not started:
             started = True
+            warm_up_s = trained.train_s - trained.step_s * trained.steps
             start_s = max(0.0, (first_train - segment.started_at).total_seconds())
             start_j = fsum(row.energy_j or 0.0 for row in own if row.phase == "start")
         kept = [row for row in own if row.phase == "evaluate"] + _own_checkpoints(segment, own)
@@ -170,7 +199,7 @@ def _around(facts: Account, rows: Sequence[MeterRow]) -> _Around:
             kept += [row for row in own if row.phase == "stop"]
             other_s.append(max(0.0, (segment.ended_at - busy).total_seconds()) if busy else 0.0)
         other += kept
-    return _Around(start_s, start_j, fsum(other_s), fsum(row.energy_j or 0.0 for row in other))
+    return _Around(start_s, start_j, warm_up_s, fsum(other_s), fsum(row.energy_j or 0.0 for row in other))
 
 
 def _own_checkpoints(segment: SegmentFacts, rows: Sequence[MeterRow]) -> list[MeterRow]:
@@ -213,7 +242,7 @@ def _candidate(
     facts: Account, zone: str, workers: int, point: _Measured, work: float, around: _Around, curve: Curve
 ) -> RunNow | None:
     """Run-now at one zone and width: its start, then the work; None where an intensity is missing."""
-    train_s = work * point.train_s / point.steps
+    train_s = work * point.step_s + around.warm_up_s
     begin = facts.submitted_at
     trains = begin + timedelta(seconds=around.start_s)
     end = trains + timedelta(seconds=train_s + around.other_s)

@@ -91,6 +91,36 @@ def test_a_job_that_started_at_once_and_never_paused_saved_nothing_and_lost_noth
     assert result.saved_percent == pytest.approx(0.0, abs=1e-9)
 
 
+def test_the_driver_and_one_warm_up_are_run_now_s_too():
+    once = paused_for_an_hour(
+        segments=[segment(1, "DE", 0, 11, ended="done", end_step=101, trained_s=600.0, first_step_s=100.0)],
+        step=101,
+        rows=[
+            row(1, 0, 1, 6_000.0, phase="start"),
+            row(2, 1, 11, 360_000.0),
+            row(3, 0, 1, 60.0, device="cpu", rank=-1, phase="start"),
+            row(4, 1, 11, 600.0, device="cpu", rank=-1, phase="start"),
+        ],
+        intensities=[intensity("DE", 0, 60, 250.0)],
+    )
+    result = compared(once)
+    assert result.run_now is not None
+    assert result.run_now.energy_j == pytest.approx(366_660.0)
+    assert result.saved_g == pytest.approx(0.0, abs=1e-9)
+    # the same work in two halves warms up twice: run-now still does so once, 100 s + 100 steps of 5 s
+    halves = replace(
+        once,
+        segments=[
+            segment(1, "DE", 0, 7, ended="paused", end_step=51, trained_s=350.0, first_step_s=100.0),
+            segment(2, "DE", 20, 28, ended="done", start_step=51, end_step=101, trained_s=345.0, first_step_s=100.0),
+        ],
+        rows=[row(1, 0, 350 / 60, 350 * 600.0), row(2, 20, 20 + 345 / 60, 345 * 600.0, "j-2")],
+    )
+    run_now = compared(halves).run_now
+    assert run_now is not None
+    assert run_now.energy_j == pytest.approx(600.0 * (100 + 100 * 5), rel=1e-6)
+
+
 def test_pauses_are_charged_to_the_job_and_not_to_run_now():
     account = paused_for_an_hour(
         segments=[
