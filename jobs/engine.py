@@ -5,6 +5,7 @@ The loop in jobs.train drives it.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
@@ -47,6 +48,7 @@ def prepare(place: Place) -> Any:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    _spare_the_compiler()
     return deepspeed
 
 
@@ -167,6 +169,23 @@ class Engine:
     def _tensors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         rows = torch.from_numpy(batch).to(self._device, non_blocking=True)
         return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+
+def _spare_the_compiler() -> None:
+    """Keep torch's compiler out of the start: DeepSpeed imports Muon to ask whether an optimizer is one.
+
+    Muon's module is decorated with torch.compile, which takes 1.4 s of a core at every start; undecorated it computes
+    the same. A DeepSpeed that has moved these names starts slower and no less right.
+    """
+    with contextlib.suppress(ImportError, AttributeError):
+        from deepspeed.runtime import compiler
+
+        compile_with, plain = compiler.compile, compiler.dummy_decorator
+        compiler.compile = lambda: plain
+        try:
+            import deepspeed.runtime.zero.muon.original_muon
+        finally:
+            compiler.compile = compile_with
 
 
 def _seed(seed: int, rank: int) -> None:

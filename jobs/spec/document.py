@@ -51,7 +51,8 @@ def parse(mapping: Mapping[str, Any], model: type[Model], source: str) -> Model:
 
 def _one_line(fault: ValidationError, model: type[BaseModel]) -> str:
     """The first error as `field: what is wrong; the fix`, and how many more there are."""
-    errors = fault.errors(include_url=False)
+    # A misspelt key also makes the right one missing: the misspelling is what the user must see.
+    errors = sorted(fault.errors(include_url=False), key=lambda error: error["type"] != "extra_forbidden")
     first = errors[0]
     path = [str(part) for part in first["loc"]]
     field = ".".join(path) or "document"

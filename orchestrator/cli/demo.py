@@ -36,7 +36,7 @@ HOUR_S = 15
 """Real seconds that an hour of the generated grid takes: a day passes in six minutes."""
 BEGINS_AT_H = 6
 """Where in its day the grid begins: Ray's start and the warm-up take it into the clean hours around noon."""
-TRAIN_S = 105.0
+TRAIN_S = 90.0
 """Seconds of training, at the speed that the warm-up measures: more than one clean stretch holds."""
 WARM_UP_STEPS = 40
 
@@ -121,7 +121,7 @@ def _intensity_g_per_kwh(hour: float) -> float:
         distance = min(abs(hour - centre), 24 - abs(hour - centre))
         return math.exp(-((distance / width) ** 4))
 
-    return 430 - 345 * around(12.25, 3.4) - 300 * around(1.0, 3.2) + 90 * around(18.5, 1.8)
+    return 430 - 345 * around(12.25, 3.4) - 330 * around(0.75, 3.4) + 90 * around(18.5, 1.8)
 
 
 def _write_site(path: Path, url: str) -> Path:

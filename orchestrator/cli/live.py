@@ -5,6 +5,7 @@ In: the store, read once a second. Out: a panel that redraws itself, or lines wh
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import TracebackType
@@ -32,6 +33,7 @@ _BARS = "▁▂▃▄▅▆▇█"
 _COLUMNS = 48
 _AHEAD_SLOTS = 24
 _RECENT_SLOTS = 2
+_LINE_EVERY_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Live:
         self._at, self._job_id = at, job_id
         self._console = Console()
         self._live = RichLive(console=self._console, auto_refresh=False) if self._console.is_terminal else None
-        self._last_line = ""
+        self._last_line, self._last_at = "", 0.0
 
     def __enter__(self) -> Live:
         if self._live is not None:
@@ -74,10 +76,10 @@ class Live:
             self._live.update(panel(seen, self._at.site.slot_s), refresh=True)
             return
         line = one_line(seen)
-        if _without_figures(line) != _without_figures(self._last_line) or seen.job.step % 50 == 0:
-            if line != self._last_line:
-                self._console.print(f"{seen.now:%H:%M:%S}  {line}", highlight=False, soft_wrap=True)
-            self._last_line = line
+        changed = _without_figures(line) != _without_figures(self._last_line)
+        if changed or time.monotonic() - self._last_at >= _LINE_EVERY_S:
+            self._console.print(f"{seen.now:%H:%M:%S}  {line}", highlight=False, soft_wrap=True)
+            self._last_line, self._last_at = line, time.monotonic()
 
     def leave(self, text: str) -> None:
         """Say a last word below the view."""
@@ -126,7 +128,9 @@ def one_line(seen: Snapshot) -> str:
 
 
 def _without_figures(line: str) -> str:
-    return "".join(c for c in line.split(": ", 1)[0] + line.split("; ", 1)[-1] if not c.isdigit())
+    """The state and the first words of the reason: what a reader of a log waits for."""
+    state, reason = line.split(": ", 1)[0], line.split("; ", 1)[-1]
+    return f"{state} {reason.split(':', 1)[0]}"
 
 
 def _now_text(seen: Snapshot) -> str:

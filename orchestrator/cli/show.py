@@ -14,7 +14,7 @@ from orchestrator.attach import attach
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
 from orchestrator.refresh import Refresher
-from orchestrator.report import Report, as_json, draw, print_report, report_of, write_page
+from orchestrator.report import Report, as_json, draw, page, report_of, text
 from orchestrator.signal.forecast import Forecast
 from orchestrator.status import status as status_of
 from orchestrator.store import facts, jobs
@@ -98,11 +98,11 @@ def report(site_file: Path | None, name: str | None, as_json_: bool, html: Path 
         if png is not None:
             draw(found, png)
         if html is not None:
-            write_page(found, html)
+            html.write_text(page(found), encoding="utf-8")
         if as_json_:
             print_json(as_json(found))
         else:
-            print_report(found)
+            _print(found)
 
 
 def load_report(at: Desk, name: str) -> Report:
@@ -113,7 +113,13 @@ def load_report(at: Desk, name: str) -> Report:
 
 def show_report(at: Desk, name: str) -> None:
     """Print one job's report for people."""
-    print_report(load_report(at, name))
+    _print(load_report(at, name))
+
+
+def _print(found: Report) -> None:
+    from rich.console import Console
+
+    Console().print(text(found))
 
 
 def write_report(at: Desk, name: str, folder: Path) -> list[Path]:
@@ -124,7 +130,7 @@ def write_report(at: Desk, name: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"report.{kind}" for kind in ("json", "html", "png")]
     paths[0].write_text(json.dumps(as_json(found), indent=2) + "\n", encoding="utf-8")
-    write_page(found, paths[1])
+    paths[1].write_text(page(found), encoding="utf-8")
     draw(found, paths[2])
     return paths
 

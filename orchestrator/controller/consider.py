@@ -92,6 +92,7 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, framed: Framed | s
         renew_within_s=site.renew_within_s,
         closes_at=framed.closes_at if isinstance(framed, Framed) else None,
         open=framed.open if isinstance(framed, Framed) else True,
+        finishing=framing.steps is not None and framing.step >= framing.steps,
     )
 
 

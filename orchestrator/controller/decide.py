@@ -44,6 +44,8 @@ class Case:
     """End of the window that is open now (the job's own or the one of `lowtide window`); None without windows."""
     open: bool = True
     """False outside every window."""
+    finishing: bool = False
+    """True once every step is done and only the last checkpoint is being written."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,8 @@ def _while_running(case: Case, running: Running) -> Decision:
         return End("paused", "pausing, as the user asked")
     if not case.open:
         return End("window", "its window has closed")
+    if case.finishing:
+        return _go(case, running.zone, running.workers, None, None, "writes its last checkpoint")
     if running.reason == "calibrate" and not case.measured:
         return _go(case, running.zone, running.workers, None, None, "measures its speed and power")
     if case.plan is None:
