@@ -18,7 +18,7 @@ from cluster.api import MeterRow, Phase, Source
 from cluster.meter.clock import Clock, Instant, SystemClock, Timeline
 from cluster.meter.estimate import CoreWatts, CpuAccount, Host, LocalHost, Process
 from cluster.meter.nvml import Gpu
-from cluster.meter.row import OpenRow, Piece
+from cluster.meter.row import OpenRow, Piece, next_edge_us
 from cluster.meter.spool import Key, Spool
 
 log = logging.getLogger(__name__)
@@ -29,6 +29,8 @@ SAMPLE_S = 0.1
 """How often power is sampled where it must be integrated."""
 CHILDREN_S = 15.0
 """How often the trees of registered processes are looked up anew."""
+MIN_WAIT_US = 50_000
+"""An edge sooner than this is left to the next tick, which bounds the rate for any slot."""
 STEADY_READ_S = 0.005
 """Readings that took this much longer than thrice the fastest are taken again."""
 BRIDGE_S = 60.0
@@ -194,19 +196,34 @@ class Meter:
                     gpu.read(at)
 
     def _run(self, on_fault: Callable[[], None]) -> None:
-        samples = round(TICK_S / SAMPLE_S) if any(gpu.integrates for gpu in self._gpus.values()) else 1
-        count = 0
+        integrates = any(gpu.integrates for gpu in self._gpus.values())
         try:
-            while not self._ending.wait(TICK_S / samples):
-                count += 1
-                if count % samples:
+            tick_us = self._next_tick_us()
+            while True:
+                wait_s = max(0.0, (tick_us - self._now_us()) / 1e6)
+                if self._ending.wait(min(SAMPLE_S, wait_s) if integrates else wait_s):
+                    return
+                if self._now_us() < tick_us:
                     self.sample()
                 else:
                     self.tick()
+                    tick_us = self._next_tick_us()
         except BaseException:
             log.error("the meter failed:\n%s", traceback.format_exc())
             on_fault()
             raise
+
+    def _next_tick_us(self) -> int:
+        """The next whole TICK_S of UTC, or the next edge if sooner: read at an edge, no energy is spread across it."""
+        now_us = self._now_us()
+        tick_us = round(TICK_S * 1e6)
+        next_us = (now_us // tick_us + 1) * tick_us
+        edge_us = next_edge_us(now_us, self._slot_us)
+        return edge_us if now_us + MIN_WAIT_US < edge_us < next_us else next_us
+
+    def _now_us(self) -> int:
+        with self._lock:
+            return self._timeline.now().utc_us
 
     # --- reading and attributing -------------------------------------------------------------------------------
 
