@@ -42,6 +42,8 @@ class Grid:
     price: Floats
     """Of one quantum, a whole number."""
     goal: int
+    is_exact: bool
+    """Whether nothing had to be rounded to quanta."""
     start_quanta: Ints
     """Shape (2, ways): what a start takes, in the zone last used and in another."""
     start_price: Floats
@@ -214,7 +216,7 @@ def _grid(lattice: Lattice, usable: Flags, states: int) -> Grid:
     may_use = usable[zones]
     starts_s = np.array([problem.pause.resume_s, problem.pause.resume_s + problem.pause.move_s])
     start_steps = starts_s[:, None] * rates
-    quantum = _quantum(lattice, steps, start_steps, states * len(edge_s))
+    quantum, is_exact = _quantum(lattice, steps, start_steps, states * len(edge_s))
     origin_s = _origin_s(lattice)
     marks = np.floor(rates[:, None] * (edge_s - origin_s) / quantum + 0.5).astype(np.int64)
     # A cell too short for a quantum gets one all the same, so that a run can pass through it.
@@ -227,7 +229,7 @@ def _grid(lattice: Lattice, usable: Flags, states: int) -> Grid:
     start_owed = marginal * (start_steps - start_quanta * quantum)
     goal = max(1, int(np.ceil(problem.work_steps / quantum - 1e-6)))
     price, start_price = np.rint(g_per_quantum / unit), np.rint(start_owed / unit)
-    return Grid(edge_s, quantum, quanta, price, goal, start_quanta, start_price)
+    return Grid(edge_s, quantum, quanta, price, goal, is_exact, start_quanta, start_price)
 
 
 def _merged(lattice: Lattice, usable: Flags) -> tuple[Floats, Flags, Floats]:
@@ -250,8 +252,8 @@ def _origin_s(lattice: Lattice) -> float:
     return float(lattice.edge_s[1]) if len(lattice.edge_s) > 1 else 0.0
 
 
-def _quantum(lattice: Lattice, steps: Floats, start_steps: Floats, values_per_quantum: int) -> float:
-    """Steps in a quantum: the largest part of a slot that divides all lengths, else the smallest affordable."""
+def _quantum(lattice: Lattice, steps: Floats, start_steps: Floats, values_per_quantum: int) -> tuple[float, bool]:
+    """Steps in a quantum: the largest part of a slot that divides all lengths (then True), else the smallest."""
     work, rate = lattice.problem.work_steps, lattice.ways[0].steps_per_s
     slot_steps = rate * lattice.problem.slot_s
     longest = work + float(start_steps.max(initial=0.0))
@@ -263,8 +265,8 @@ def _quantum(lattice: Lattice, steps: Floats, start_steps: Floats, values_per_qu
         counts = amounts[:, None] * parts
         whole = (np.abs(counts - np.rint(counts)) < 1e-6).all(axis=0)
         if whole.any():
-            return float(slot_steps / parts[int(whole.argmax())])
-    return min(slot_steps / most, work)
+            return float(slot_steps / parts[int(whole.argmax())]), True
+    return min(slot_steps / most, work), False
 
 
 def _marginal_g_per_step(work: float, steps: Floats, g_per_step: Floats) -> float:
