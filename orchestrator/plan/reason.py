@@ -28,15 +28,19 @@ def reason(cells: Lattice, runs: Sequence[Run], misses_deadline: bool, over_limi
 
 
 def _runs(cells: Lattice, way: Way) -> str:
-    price = cells.price_at(way.zone_index, 0.0)
-    cleaner = cells.is_open & (cells.g_per_kwh.min(axis=0) < price)
+    text = f"runs: {cells.price_at(way.zone_index, 0.0):.0f} g/kWh"
+    if cells.end_s <= 0:
+        return text
+    cleaner = cells.is_open & (cells.g_per_kwh.min(axis=0) < cells.price_at(way.zone_index, 0.0))
     ahead_s = float(cells.edge_s[int(cleaner.argmax())]) if cleaner.any() else cells.end_s
-    text = f"runs: {price:.0f} g/kWh"
     if ahead_s <= 0:
         return f"{text} in {way.zone}, {_range(cells, way)} until the deadline"
-    whole_h = ahead_s / 3600
-    span = f"{whole_h:.0f} h" if whole_h >= 1 else f"{ahead_s / 60:.0f} min" if ahead_s >= 60 else f"{ahead_s:.0f} s"
-    return text if cells.end_s <= 0 else f"{text}, cleanest of the next {span}"
+    span = f"{ahead_s:.0f} s" if ahead_s < 60 else f"{ahead_s / 60:.0f} min" if ahead_s < 3600 else _hours(ahead_s)
+    return f"{text}, cleanest of the next {span}"
+
+
+def _hours(duration_s: float) -> str:
+    return f"{duration_s / 3600:.0f} h"
 
 
 def _range(cells: Lattice, way: Way) -> str:
