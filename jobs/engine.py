@@ -6,6 +6,7 @@ The loop in jobs.train drives it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import logging
 import os
 import random
@@ -183,7 +184,7 @@ def _spare_the_compiler() -> None:
         compile_with, plain = compiler.compile, compiler.dummy_decorator
         compiler.compile = lambda: plain
         try:
-            import deepspeed.runtime.zero.muon.original_muon
+            importlib.import_module("deepspeed.runtime.zero.muon.original_muon")
         finally:
             compiler.compile = compile_with
 

@@ -70,8 +70,15 @@ class Group:
         value: Value = content
         return value
 
+    def wait(self) -> None:
+        """Wait until every rank has come here."""
+        dist.barrier(group=self._side)
+
     def each(self, act: Callable[[], Value]) -> list[Value]:
-        """What `act` returned on every rank, in the order of ranks; where it raises on any, every rank raises."""
+        """What `act` returned on every rank, in the order of ranks; where it raises on any, every rank raises.
+
+        `act` must not talk to the other ranks itself, for a rank that fails in it would leave them waiting.
+        """
         fault: BaseException | None = None
         mine: tuple[str, Any]
         try:

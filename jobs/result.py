@@ -40,7 +40,7 @@ def write(group: Group, engine: Engine, folder: Path, step: int, metrics: dict[s
         checkpoint.sync_folder(folder)
 
     group.first(prepare)
-    group.each(lambda: engine.export(partial / "model"))
+    engine.export(partial / "model")
     group.first(finish)
 
 

@@ -28,6 +28,7 @@ def essentials(spec: JobSpec, world_size: int, digest: str) -> dict[str, Any]:
         "deepspeed.zero_optimization.stage": spec.zero_stage(),
         "job": spec.job,
         "model": spec.model.model_dump(mode="json", exclude_none=True),
+        "distill": None if spec.distill is None else spec.distill.model_dump(mode="json", exclude_none=True),
         "data.files": digest,
         "data.sequence_length": spec.data.sequence_length,
         "training.batch_size": spec.training.batch_size,

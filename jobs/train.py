@@ -65,7 +65,7 @@ class _Run:
         if found is not None:
             self.watch.phase("restore")
             with self.parts.time("restore"):
-                self.group.each(lambda: engine.load(found.folder))
+                engine.load(found.folder)
         done = self._train(engine)
         self._save(engine)
         if done:
@@ -163,7 +163,8 @@ class _Run:
         self.watch.phase("checkpoint")
         with self.parts.time("checkpoint"):
             self.group.first(prepare)
-            self.group.each(lambda: engine.save(folder, partial.name))
+            engine.save(folder, partial.name)  # not by group.each: a rank that fails inside must end, not wait
+            self.group.wait()
             shares = self.group.each(lambda: checkpoint.seal(partial, self.place.rank, self.place.world_size))
         with self.parts.time("publish"):
             sealed = {name: file for share in shares for name, file in share.items()}
