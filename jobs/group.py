@@ -5,6 +5,7 @@ The loop in jobs.train asks it at step boundaries; the control messages travel b
 
 from __future__ import annotations
 
+import atexit
 import math
 import os
 from collections.abc import Callable
@@ -40,16 +41,11 @@ class Group:
 
     def __init__(self, place: Place) -> None:
         self.rank, self.world_size = place.rank, place.world_size
-        self._made = not dist.is_initialized()
-        if self._made:
+        if not dist.is_initialized():
             _initialise(place)
+            atexit.register(_end)  # not sooner: DeepSpeed keeps its groups for as long as the process lives
         assert (dist.get_rank(), dist.get_world_size()) == (place.rank, place.world_size)
         self._side = None if dist.get_backend() == "gloo" else dist.new_group(backend="gloo")
-
-    def close(self) -> None:
-        """End the process group where this object made it."""
-        if self._made and dist.is_initialized():
-            dist.destroy_process_group()
 
     def first(self, act: Callable[[], Value]) -> Value:
         """What `act` returns on rank 0, on every rank; where it raises, every rank raises."""
@@ -121,6 +117,11 @@ class Group:
 def _portable(fault: Exception, rank: int) -> LowtideError:
     """An error that every rank can raise: lowtide's own as it is, any other as a JobFault that names the rank."""
     return fault if isinstance(fault, LowtideError) else JobFault(f"rank {rank}: {type(fault).__name__}: {fault}")
+
+
+def _end() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _initialise(place: Place) -> None:

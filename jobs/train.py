@@ -32,12 +32,9 @@ def run(spec: JobSpec, place: Place, watch: Watch) -> Outcome:
 
         deepspeed = engines.prepare(place)
     group = Group(place)
-    try:
-        with parts.time("data"):
-            text = _corpus(spec, place, group)
-        return _Run(spec, place, watch, group, parts, text).go(deepspeed)
-    finally:
-        group.close()
+    with parts.time("data"):
+        text = _corpus(spec, place, group)
+    return _Run(spec, place, watch, group, parts, text).go(deepspeed)
 
 
 class _Run:
