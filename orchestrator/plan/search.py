@@ -4,10 +4,10 @@ In: a Lattice. Out: runs that are optimal up to the size of a work quantum, or N
 
 The states are paused (by the zone last used) and running (by way). For fixed runs the grams are linear in each edge, so
 an optimum has at most one cell used in part; the program lets any cell be used in part, by whole quanta of work, and in
-one way only. A start takes no step of its own: it adds the work that its time would have made to the work left, which prices it at
-the power of the way that starts and at the intensity of wherever it falls, be it longer than a cell or not. What
-rounding to quanta gives or takes is charged at the marginal price of work, so that its effect is of second order.
-Ties go to the earliest start, so that a later plan continues an earlier one.
+one way only. A start takes no step of its own: it adds the work that its time would have made to the work left, which
+prices it at the power of the way that starts and at the intensity of wherever it falls, be it longer than a cell or
+not. What rounding to quanta gives or takes is charged at the marginal price of work, so that its effect is of second
+order. Ties go to the earliest start, so that a later plan continues an earlier one.
 """
 
 from __future__ import annotations
