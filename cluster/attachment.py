@@ -15,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import IO, Any
 
@@ -27,28 +29,49 @@ ANSWER_TIMEOUT_S = 30.0
 START_TIMEOUT_S = 60.0
 
 
+@dataclass
+class Child:
+    """The process that is attached, the line to it, and what it wrote."""
+
+    process: subprocess.Popen[bytes]
+    line: Connection
+    output: IO[bytes]
+
+    def end(self) -> None:
+        """Kill it: it holds nothing, for actors keep their state and Ray notices a driver's end."""
+        self.line.close()
+        self.process.kill()
+        self.process.wait()
+        self.output.close()
+
+    def last_words(self) -> str:
+        """The last line that it wrote."""
+        self.output.seek(0)
+        lines = self.output.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][:300] if lines else ""
+
+
 class Attachment:
-    """The parent's side. The child starts with the first request and ends with this process, or with Ray."""
+    """The parent's side. The child starts with the first request and ends with this object, or with Ray."""
 
     def __init__(self, address: str) -> None:
         self.address: str = address
         self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._line: Connection | None = None
-        self._errors: IO[bytes] | None = None
+        self._child: Child | None = None
+        self._end: Callable[[], object] = lambda: None
 
     def ask(self, request: str, *arguments: Any) -> Any:
         """What the child answers; Unavailable where Ray, or the child, does not."""
         with self._lock:
             self._see_gcs()
-            line = self._line if self._line is not None else self._open()
+            child = self._child or self._open()
             try:
-                line.send((request, arguments))
-                if not line.poll(START_TIMEOUT_S + ANSWER_TIMEOUT_S):
+                child.line.send((request, arguments))
+                if not child.line.poll(START_TIMEOUT_S + ANSWER_TIMEOUT_S):
                     raise TimeoutError(f"no answer within {START_TIMEOUT_S + ANSWER_TIMEOUT_S:.0f} s")
-                kind, content = line.recv()
+                kind, content = child.line.recv()
             except (EOFError, OSError) as fault:
-                last = self._last_words()
+                last = child.last_words()
                 self._close()
                 raise Unavailable(f"Ray at {self.address} does not answer ({request}: {last or fault})") from None
         if kind == "fault":
@@ -71,38 +94,25 @@ class Attachment:
             self._close()
             raise Unavailable(f"Ray at {self.address} does not answer ({fault}); is it running?") from None
 
-    def _open(self) -> Connection:
+    def _open(self) -> Child:
         ours, theirs = socket.socketpair()
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the child)
+        output = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the child)
         with theirs:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [sys.executable, "-I", "-m", "cluster.attachment", self.address, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=self._errors,
-                stderr=self._errors,
+                stdout=output,
+                stderr=output,
                 start_new_session=True,  # Ctrl-C is the parent's
             )
-        self._line = Connection(ours.detach())
-        return self._line
+        self._child = Child(process, Connection(ours.detach()), output)
+        self._end = weakref.finalize(self, self._child.end)
+        return self._child
 
     def _close(self) -> None:
-        if self._line is not None:
-            self._line.close()
-        if self._process is not None:
-            self._process.kill()  # it holds nothing: actors keep their state, and Ray notices a driver's end
-            self._process.wait()
-        if self._errors is not None:
-            self._errors.close()
-        self._line = self._process = self._errors = None
-
-    def _last_words(self) -> str:
-        """The last line that the child wrote to stderr."""
-        if self._errors is None:
-            return ""
-        self._errors.seek(0)
-        lines = self._errors.read().decode(errors="replace").strip().splitlines()
-        return lines[-1][:300] if lines else ""
+        self._end()
+        self._child = None
 
 
 class Attached:

@@ -82,7 +82,7 @@ def start(state: str, zone: str, cpus: int | None = None) -> str:
                 record = _launch(folder, zone, cpus)
                 break
             except Unavailable:
-                if attempt == 2:
+                if attempt == 2 or "in use" not in (folder / "ray.log").read_text(errors="replace"):
                     raise
         assert record is not None
         _write(folder, record)
@@ -213,7 +213,7 @@ def _wait(process: subprocess.Popen[bytes], record: Record, agent_port: int, log
     deadline_s = time.monotonic() + START_TIMEOUT_S
     while not (_submits(record) and _listens(agent_port)):
         if process.poll() is not None or time.monotonic() > deadline_s:
-            tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-8:])
+            tail = " | ".join(log.read_text(errors="replace").strip().splitlines()[-3:])
             raise Unavailable(f"the embedded Ray did not start; the end of {log} says: {tail or 'nothing'}")
         time.sleep(0.2)
 

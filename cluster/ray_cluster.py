@@ -9,6 +9,7 @@ to Ray (a second, and one more line among the dashboard's jobs) only for an acto
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 import time
@@ -60,6 +61,10 @@ class RayCluster:
         where: tuple[str, str] = self._ray.ask("where")
         self._ray.address, self._dashboard_url = where
         self._jobs = JobApi(self._dashboard_url)
+
+    def close(self) -> None:
+        """Detach from Ray now rather than when this object goes."""
+        self._ray.close()
 
     @property
     def address(self) -> str:
@@ -116,6 +121,7 @@ class RayCluster:
             if not follow:
                 yield self._jobs.get_job_logs(segment_id)
                 return
+            logging.getLogger("ray.dashboard.modules.job.sdk").setLevel(logging.WARNING)  # it tells that it hung up
             yield from _in_step(self._jobs.tail_job_logs(segment_id))
 
     def collect(self, spool: str) -> list[MeterRow]:

@@ -18,9 +18,6 @@ import pytest
 from cluster.api import Cluster, Desire, Gauge, SegmentOrder, SegmentView, connect, start_local, stop_local
 from jobs.spec import JobSpec, StaleEpoch, Unavailable
 
-# Ray leaves sockets and files to its own end of process; none of them is lowtide's.
-pytestmark = [pytest.mark.filterwarnings("default")]
-
 EVER = timedelta(hours=1)
 
 

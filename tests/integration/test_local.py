@@ -1,0 +1,48 @@
+"""The embedded Ray: found again, replaced when dead, and ended to its last process.
+In: a temporary state folder. Out: nothing.
+Segments run on it in test_segments.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cluster import local
+from cluster.api import connect, start_local, stop_local
+from jobs.spec import Unavailable
+
+
+def test_is_found_again_replaced_when_killed_and_ended_whole(tmp_path: Path) -> None:
+    state = str(tmp_path)
+    try:
+        address = start_local(state, "FR", 1)
+        assert start_local(state, "FR", 1) == address
+        assert [node.zone for node in connect(address).nodes()] == ["FR"]
+        first = local._read(tmp_path)
+        assert first is not None
+        listening = [
+            connection.laddr.ip
+            for process in local._own(first)
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_LISTEN
+        ]
+        assert listening and {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
+
+        psutil.Process(first.pid).kill()  # its children are orphans now
+        assert start_local(state, "FR", 1) != address
+        assert local._own(first) == []
+        second = local._read(tmp_path)
+        assert second is not None
+    finally:
+        assert stop_local(state)
+    assert local._own(second) == []
+    assert stop_local(state) is False
+
+
+def test_says_why_it_did_not_start(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match="must be nonnegative"):
+        start_local(str(tmp_path), "DE", -1)
+    assert not (tmp_path / "ray.json").exists()

@@ -1,0 +1,32 @@
+"""The dead man's switch: when a segment stops, and what it calls its end.
+In: desires with a past or future `run_until`. Out: nothing.
+Talking to the control actor is the segments' integration test's.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+from cluster.api import Desire
+from cluster.link import Link
+
+
+def test_goes_on_until_run_until_has_come() -> None:
+    link = Link("a-1", Desire(datetime.now(timezone.utc) + timedelta(hours=1), "expired", 1))
+    assert not link.stop_wanted()
+
+
+def test_a_stop_stays_and_keeps_the_name_it_had() -> None:
+    link = Link("a-1", Desire(datetime.now(timezone.utc), "paused", 1))
+    assert link.stop_wanted()
+    link._desire = Desire(datetime.now(timezone.utc) + timedelta(hours=1), "moved", 1)
+    assert link.stop_wanted() and link.ends_as == "paused"
+
+
+def test_shows_the_last_loss_that_was_read() -> None:
+    link = Link("a-1", Desire(datetime.now(timezone.utc), "paused", 1))
+    assert link._progress() is None
+    link.stepped(1, 10, 2.5, 1, 0.1)
+    link.stepped(2, 10, None, 2, 0.2)
+    progress = link._progress()
+    assert progress is not None and (progress.step, progress.loss, progress.trained_s) == (2, 2.5, 0.2)
