@@ -31,7 +31,9 @@ def test_is_found_again_replaced_when_killed_and_ended_whole(tmp_path: Path) -> 
         ]
         assert listening and {ip.removeprefix("::ffff:") for ip in listening} == {"127.0.0.1"}
 
-        psutil.Process(first.pid).kill()  # its children are orphans now
+        head = psutil.Process(first.pid)
+        head.kill()  # its children are orphans now
+        head.wait(30)
         assert start_local(state, "FR", 1) != address
         assert local._own(first) == []
         second = local._read(tmp_path)
