@@ -270,14 +270,24 @@ def _quantum(lattice: Lattice, steps: Floats, start_steps: Floats, values_per_qu
 
 
 def _marginal_g_per_step(work: float, steps: Floats, g_per_step: Floats) -> float:
-    """The price of the last step where each cell is used in its best way, cheapest cells first."""
+    """The price of the last step where cells are used in their best way, then in faster ones, cheapest steps first."""
     if not steps.size:
         return 0.0
     best = g_per_step.argmin(axis=0)
     columns = np.arange(steps.shape[1])
-    cost, made = g_per_step[best, columns], steps[best, columns]
-    order = np.argsort(cost, kind="stable")
-    reached = int(np.searchsorted(np.cumsum(made[order]), work))
-    finite = cost[order][: reached + 1]
+    grams = np.where(np.isfinite(g_per_step), g_per_step * steps, np.inf)
+    cost, made = [g_per_step[best, columns]], [steps[best, columns]]
+    now_g, now_steps = grams[best, columns], steps[best, columns]
+    for index in np.argsort(steps.sum(axis=1), kind="stable"):
+        faster = (steps[index] > now_steps) & np.isfinite(grams[index])
+        more_steps = np.where(faster, steps[index] - now_steps, 0.0)
+        more_g = np.where(faster, grams[index], 0.0) - np.where(faster, now_g, 0.0)
+        cost.append(np.where(faster, more_g / np.where(faster, more_steps, 1.0), np.inf))
+        made.append(more_steps)
+        now_g, now_steps = np.where(faster, grams[index], now_g), np.where(faster, steps[index], now_steps)
+    costs, steps_made = np.concatenate(cost), np.concatenate(made)
+    order = np.argsort(costs, kind="stable")
+    reached = int(np.searchsorted(np.cumsum(steps_made[order]), work))
+    finite = costs[order][: reached + 1]
     finite = finite[np.isfinite(finite)]
     return float(finite[-1]) if len(finite) else 0.0

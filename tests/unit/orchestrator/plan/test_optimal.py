@@ -145,6 +145,9 @@ def test_more_freedom_never_emits_more(asked: Problem, price: int) -> None:
 @settings(max_examples=100, deadline=None)
 @given(small_problems())
 def test_a_plan_made_along_the_way_costs_what_the_rest_of_the_earlier_one_does(asked: Problem) -> None:
+    # Where a change of width is free and a move is not, a plan may pay the move at the narrow width and be in the
+    # middle of it at an edge; the later problem cannot say so.
+    assume(asked.pause.resume_s > 0 or asked.pause.move_s == 0)
     first = plan(asked, "optimal")
     assume(not first.misses_deadline)
     for edge_s in lattice(asked).edge_s[1:-1]:
