@@ -49,7 +49,7 @@ def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: date
         step=job.step,
         steps=job.steps or (spec.training.steps if spec.training else None),
         learned=look.learned[job.likeness],
-        forecasts=look.forecasts,
+        curves=look.curves,
         zones=allowed_zones(spec, site),
         current=Current(running.zone, running.workers) if running else None,
         has_run=bool(look.segments.get(job.id)),

@@ -16,7 +16,7 @@ from orchestrator.controller.gauges import gauges
 from orchestrator.controller.look import Look, look
 from orchestrator.controller.room import Room
 from orchestrator.controller.settle import settle
-from orchestrator.controller.write import Order, write
+from orchestrator.controller.write import Order, stands, write
 from orchestrator.site import Site
 from orchestrator.store import Store, facts, lease
 from orchestrator.store.jobs import running_segments, spec_of
@@ -110,8 +110,9 @@ class Controller:
                 spec = spec_of(job)
                 room.pending(segment.zone, segment.workers, spec.workers.gpus, spec.workers.cpus)
         verdicts = [consider(seen, job, self._site, room, window_end) for job in seen.jobs]
+        changing = [v for v, job in zip(verdicts, seen.jobs, strict=True) if not stands(v, job)]
         with self._store.write() as session:
-            written = [write(session, verdict, self._site, epoch, seen.now) for verdict in verdicts]
+            written = [write(session, verdict, self._site, epoch, seen.now) for verdict in changing]
         return [order for order in written if order is not None]
 
     def _nodes(self) -> Sequence[Node]:

@@ -31,7 +31,8 @@ class Framing:
     step: int
     steps: int | None
     learned: Learned
-    forecasts: Mapping[str, Forecast]
+    curves: Mapping[str, tuple[Stretch, ...]]
+    """Of every zone that has a forecast."""
     zones: tuple[str, ...]
     """Zones where the job may run and the cluster has nodes."""
     current: Current | None
@@ -47,6 +48,11 @@ class Framed:
     problem: Problem
     open: bool
     closes_at: datetime | None
+
+
+def curves_of(forecasts: Mapping[str, Forecast]) -> dict[str, tuple[Stretch, ...]]:
+    """Forecasts as the planner reads them."""
+    return {zone: tuple(Stretch(p.start, p.end, p.g_per_kwh) for p in f.points) for zone, f in forecasts.items()}
 
 
 def allowed_zones(spec: JobSpec, site: Site) -> tuple[str, ...]:
@@ -79,7 +85,7 @@ def deadline(framing: Framing) -> datetime:
 
 def frame(framing: Framing, site: Site) -> Framed | str:
     """The Problem of this job now, or one line that says why it cannot be planned."""
-    usable = [zone for zone in framing.zones if zone in framing.forecasts]
+    usable = [zone for zone in framing.zones if zone in framing.curves]
     if not framing.zones:
         return "waits for a node with the label carbon-zone of one of its zones"
     if not usable:
@@ -108,7 +114,7 @@ def frame(framing: Framing, site: Site) -> Framed | str:
         work_steps=max(work, 1e-9),
         zones={
             zone: ZoneOption(
-                curve=tuple(Stretch(p.start, p.end, p.g_per_kwh) for p in framing.forecasts[zone].points),
+                curve=framing.curves[zone],
                 points=(point,),
                 pue=site.zones[zone].pue,
             )

@@ -12,8 +12,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from orchestrator.controller.frame import curves_of
 from orchestrator.controller.learn import Learned, learn
-from orchestrator.signal.forecast import Forecast
+from orchestrator.plan.problem import Stretch
 from orchestrator.store import facts
 from orchestrator.store.jobs import active_jobs, segments_by_job
 from orchestrator.store.schema import Job, Segment
@@ -27,7 +28,8 @@ class Look:
     jobs: Sequence[Job]
     segments: Mapping[str, Sequence[Segment]]
     """By job id, first to last; jobs that never ran are absent."""
-    forecasts: Mapping[str, Forecast]
+    curves: Mapping[str, tuple[Stretch, ...]]
+    """The newest forecast of each zone."""
     versions: Mapping[str, str]
     """A digest of each zone's forecast: unchanged, a plan made from it stands."""
     learned: Mapping[str, Learned]
@@ -46,7 +48,7 @@ def look(session: Session, now: datetime) -> Look:
         now=now,
         jobs=jobs,
         segments=segments_by_job(session, [job.id for job in jobs]),
-        forecasts=forecasts,
+        curves=curves_of(forecasts),
         versions={zone: digest(forecast.points) for zone, forecast in forecasts.items()},
         learned={likeness: learn(session, likeness) for likeness in {job.likeness for job in jobs}},
     )

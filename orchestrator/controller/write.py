@@ -39,6 +39,14 @@ class Order:
     known: bool
 
 
+def stands(verdict: Verdict, job: Job) -> bool:
+    """True where the verdict is what the store says already: the job goes on waiting for the same reason."""
+    waits = verdict.decision
+    if not isinstance(waits, Wait) or (waits.state, waits.text) != (job.state, job.reason):
+        return False
+    return verdict.plan is None or verdict.planned_for == job.planned_for
+
+
 def write(session: Session, verdict: Verdict, site: Site, epoch: int, now: datetime) -> Order | None:
     """Write one verdict; returns the order that follows from it, if any."""
     job = session.get_one(Job, verdict.job_id)

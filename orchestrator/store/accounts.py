@@ -5,6 +5,7 @@ The ledger adds it up; `report`, `status` and the metrics show the figures.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import cast, get_args
 
@@ -20,9 +21,6 @@ from orchestrator.store import facts
 from orchestrator.store.jobs import segments_of, spec_of
 from orchestrator.store.schema import IntensityRow, Job, Segment
 
-_AFTER = timedelta(hours=1)
-"""Intensities a little past the end are read too: run-now may end later than the job did."""
-
 
 def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account:
     """The facts of this job as they are known at `now`."""
@@ -30,7 +28,9 @@ def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account
     allowed = tuple(zone for zone in allowed_zones(spec_of(job), site) if zone in site.zones)
     ran_in = {segment.zone for segment in segments}
     zones = {zone: _zone(site, zone) for zone in {*allowed, *ran_in}}
-    end = (job.ended_at or now) + _AFTER
+    end = job.ended_at or now
+    # Run-now may end later than the job has come, and it is charged too.
+    end += end - job.submitted_at + timedelta(hours=1)
     said = [row for zone in sorted(zones) for row in facts.intensities(session, zone, job.submitted_at, end)]
     return Account(
         job_id=job.id,
@@ -45,10 +45,28 @@ def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account
         metrics=job.metrics,
         segments=[_segment(segment) for segment in segments],
         rows=facts.rows_of(session, job.id),
-        intensities=[_intensity(row) for row in said],
+        intensities=[*map(_intensity, said), *_to_come(session, zones)],
         planned=read(job.plan).slots if job.plan else (),
         generated_grid=any("generated" in (row.note or "") for row in said),
     )
+
+
+def _to_come(session: Session, zones: Iterable[str]) -> Iterator[Intensity]:
+    """The newest forecasts: run-now of a job that runs, or that ended early, reaches beyond what has been."""
+    forecasts = facts.forecasts(session)
+    for zone in zones:
+        if (forecast := forecasts.get(zone)) is not None:
+            for point in forecast.points:
+                yield Intensity(
+                    zone=zone,
+                    start=point.start,
+                    end=point.end,
+                    g_per_kwh=point.g_per_kwh,
+                    kind=point.kind,
+                    provider=forecast.provider,
+                    signal=forecast.signal,
+                    fetched_at=forecast.fetched_at,
+                )
 
 
 def _zone(site: Site, zone: str) -> ZoneFacts:
@@ -73,6 +91,7 @@ def _segment(segment: Segment) -> SegmentFacts:
         end_step=segment.step,
         gpus=segment.gpus,
         trained_s=segment.trained_s or None,
+        first_step_s=segment.parts_s.get("first_step"),
     )
 
 
