@@ -6,7 +6,7 @@ In: a validated spec, the site, what is known of jobs like it. Out: nothing, or 
 from __future__ import annotations
 
 import difflib
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from jobs.spec import InputError, JobSpec, iso
 from orchestrator.controller.frame import Framed, Framing, deadline, frame, measured, width
@@ -45,8 +45,8 @@ def admit_time(framing: Framing, site: Site, source: str) -> Plan | None:
     if due <= start:
         what = "has passed" if due <= now else f"is before not_before {iso(start)}"
         raise InputError(f"{source}: carbon.finish_by: {iso(due)} {what}; give a later time")
-    if spec.carbon.windows and not windows(spec.carbon.windows, start, due):
-        following = windows(spec.carbon.windows, start, due + timedelta(days=400))
+    if spec.carbon.windows and not _windows(spec, start, due, source):
+        following = _windows(spec, start, due + timedelta(days=400), source)
         first = f"; the next opens {iso(following[0][0])}" if following else ""
         raise InputError(
             f"{source}: carbon.windows: none is open before finish_by {iso(due)}{first}: give a later time"
@@ -54,13 +54,23 @@ def admit_time(framing: Framing, site: Site, source: str) -> Plan | None:
     framed = frame(framing, site)
     if not isinstance(framed, Framed):
         return None
-    made = plan(framed.problem, spec.carbon.policy)
+    try:
+        made = plan(framed.problem, spec.carbon.policy)
+    except InputError as fault:
+        raise InputError(f"{source}: {fault}") from None
     if made.misses_deadline and measured(framing):
         raise InputError(
             f"{source}: carbon.finish_by: {iso(due)} cannot be met, the earliest finish is {iso(made.finish_at)}; "
             "give that or a later time, or wider windows"
         )
     return made
+
+
+def _windows(spec: JobSpec, start: datetime, end: datetime, source: str) -> tuple[tuple[datetime, datetime], ...]:
+    try:
+        return windows(spec.carbon.windows, start, end)
+    except InputError as fault:
+        raise InputError(f"{source}: {fault}") from None
 
 
 def _known_features(spec: JobSpec, source: str) -> None:

@@ -86,6 +86,7 @@ def _framing(at: Desk, spec: JobSpec, now: datetime, forecasts: dict[str, Foreca
         zones=allowed_zones(spec, at.site),
         current=None,
         has_run=False,
+        last_zone=None,
         window_end=None,
     )
 

@@ -5,9 +5,10 @@ The controller considers every job of a pass, the more important first, so that 
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 
-from jobs.spec import JobSpec, Unavailable
+from jobs.spec import InputError, JobSpec, Unavailable
 from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, decide
 from orchestrator.controller.frame import Framed, Framing, allowed_zones, frame, measured
 from orchestrator.controller.look import Look, digest
@@ -20,11 +21,25 @@ from orchestrator.site import Site
 from orchestrator.store.jobs import spec_of
 from orchestrator.store.schema import Job
 
+PLANNING_S = 0.4
+"""Seconds a pass spends on planning jobs that do not run; those left over keep their plan until the next pass."""
 UNPLANNED = ("now", "observe")
 """Policies that start at once: they need no calibration first."""
 
 
-def consider(look: Look, job: Job, site: Site, room: Room, window_end: datetime | None) -> Verdict:
+class Effort:
+    """The time that one pass may still spend on planning."""
+
+    def __init__(self, limit_s: float = PLANNING_S) -> None:
+        self._until_s = time.monotonic() + limit_s
+
+    @property
+    def spent(self) -> bool:
+        """True once the pass has planned long enough."""
+        return time.monotonic() >= self._until_s
+
+
+def consider(look: Look, job: Job, site: Site, room: Room, effort: Effort, window_end: datetime | None) -> Verdict:
     """What shall happen to this job now. Takes room where it is to start."""
     spec = spec_of(job)
     framing = framing_of(look, job, spec, site, window_end)
@@ -32,7 +47,13 @@ def consider(look: Look, job: Job, site: Site, room: Room, window_end: datetime 
     made: Plan | None = None
     planned_for: str | None = None
     if isinstance(framed, Framed):
-        made, planned_for = _plan(look, job, framing, framed)
+        try:
+            made, planned_for = _plan(look, job, framing, framed, effort)
+        except InputError as fault:
+            # Admitted when it could run, and now it cannot: its windows are too short for a start, say.
+            framed = str(fault)
+        else:
+            framed = framed if made is not None else "waits for its turn to be planned"
     decision = decide(_case(look, job, site, framing, framed, made))
     if isinstance(decision, Go) and decision.start is not None:
         decision = _fitted(decision, spec, room, framing.has_run)
@@ -53,23 +74,28 @@ def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: date
         zones=allowed_zones(spec, site),
         current=Current(running.zone, running.workers) if running else None,
         has_run=bool(look.segments.get(job.id)),
+        last_zone=job.zone,
         window_end=window_end,
     )
 
 
-def _plan(look: Look, job: Job, framing: Framing, framed: Framed) -> tuple[Plan, str]:
-    """A new plan; for a job that waits, the standing one where nothing that it was made from has changed.
+def _plan(look: Look, job: Job, framing: Framing, framed: Framed, effort: Effort) -> tuple[Plan | None, str | None]:
+    """A new plan, and a digest of what it was made from; for a job that waits, the standing one while that is so.
 
-    A plan goes on along its own way, so making it anew from the same facts says nothing new; with a thousand waiting
-    jobs that is most of the time of a pass.
+    A plan goes on along its own way, so making it anew from the same facts says nothing new. When a new forecast makes
+    a thousand waiting jobs plan anew, they take their turns over several passes; a running job never waits.
     """
     zones = sorted(framed.problem.zones)
     made_from = (framing.step, framing.steps, framing.learned, framing.window_end, framing.has_run)
     planned_for = digest((made_from, [(zone, look.versions[zone]) for zone in zones]))
-    if framing.current is None and job.plan is not None and job.planned_for == planned_for:
-        standing = read(job.plan)
-        if standing.finish_at > look.now:
+    if framing.current is None:
+        standing = read(job.plan) if job.plan is not None else None
+        if standing is not None and standing.finish_at <= look.now:
+            standing = None
+        if standing is not None and job.planned_for == planned_for:
             return standing, planned_for
+        if effort.spent:
+            return standing, job.planned_for
     return plan(framed.problem, framing.spec.carbon.policy), planned_for
 
 

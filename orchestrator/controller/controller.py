@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 
 from cluster.api import Cluster, Node
 from jobs.spec import StaleEpoch, Unavailable
-from orchestrator.controller.consider import consider
+from orchestrator.controller.consider import Effort, consider
 from orchestrator.controller.gauges import gauges
 from orchestrator.controller.look import Look, look
 from orchestrator.controller.room import Room
@@ -109,7 +109,8 @@ class Controller:
             if segment is not None and segment.first_step_at is None:
                 spec = spec_of(job)
                 room.pending(segment.zone, segment.workers, spec.workers.gpus, spec.workers.cpus)
-        verdicts = [consider(seen, job, self._site, room, window_end) for job in seen.jobs]
+        effort = Effort()
+        verdicts = [consider(seen, job, self._site, room, effort, window_end) for job in seen.jobs]
         changing = [v for v, job in zip(verdicts, seen.jobs, strict=True) if not stands(v, job)]
         with self._store.write() as session:
             written = [write(session, verdict, self._site, epoch, seen.now) for verdict in changing]

@@ -37,6 +37,8 @@ class Framing:
     """Zones where the job may run and the cluster has nodes."""
     current: Current | None
     has_run: bool
+    last_zone: str | None
+    """Where its newest checkpoint lies: to start elsewhere is a move."""
     window_end: datetime | None
     """End of a window that `lowtide window` opened: nothing is planned past it."""
 
@@ -125,6 +127,7 @@ def frame(framing: Framing, site: Site) -> Framed | str:
         windows=open_spans,
         current=framing.current,
         started=framing.has_run,
+        last_zone=framing.last_zone,
         max_g_per_kwh=spec.carbon.max_intensity_g_per_kwh,
         basis="measured" if measured(framing) else "assumed",
     )
