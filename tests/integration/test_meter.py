@@ -38,11 +38,14 @@ def ray_with_2_gpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
         for name, value in build.environment(library, devices="2", shapes=",".join(SHAPES)).items():
             patch.setenv(name, value)
         patch.setenv("RAY_AUTH_MODE", "disabled")
+        patch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")  # Ray would replace 127.0.0.1 by the outer address
         import ray
+        from ray._private import ray_constants
         from ray.cluster_utils import Cluster
 
-        node = {"num_cpus": 1, "object_store_memory": 100 << 20, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args={**node, "num_gpus": 2, "node_ip_address": "127.0.0.1"})
+        patch.setattr(ray_constants, "ENABLE_RAY_CLUSTER", False)  # the same, for this process
+        node = {"num_cpus": 1, "object_store_memory": 100 << 20}
+        cluster = Cluster(initialize_head=True, head_node_args={**node, "num_gpus": 2, "include_dashboard": False})
         try:
             cluster.add_node(**{**node, "num_gpus": 0, "resources": {"second": 1}})
             ray.init(address=cluster.address, log_to_driver=False)
