@@ -121,7 +121,7 @@ def _intensity_g_per_kwh(hour: float) -> float:
         distance = min(abs(hour - centre), 24 - abs(hour - centre))
         return math.exp(-((distance / width) ** 4))
 
-    return 430 - 345 * around(12.25, 3.4) - 330 * around(0.75, 3.4) + 90 * around(18.5, 1.8)
+    return 430 - 345 * around(12.25, 3.4) - 360 * around(0.75, 3.4) + 90 * around(18.5, 1.8)
 
 
 def _write_site(path: Path, url: str) -> Path:

@@ -72,9 +72,7 @@ def test_pauses_when_the_planned_stretch_is_over() -> None:
     assert decide(replace(CASE, now=at(31), running=RUNNING)) == End("paused", "as planned")
 
 
-@pytest.mark.parametrize(
-    ("following", "ends_as"), [(slot(0, 60, "FR"), "moved"), (slot(0, 60, "DE", 4), "resized")]
-)
+@pytest.mark.parametrize(("following", "ends_as"), [(slot(0, 60, "FR"), "moved"), (slot(0, 60, "DE", 4), "resized")])
 def test_a_plan_for_another_place_or_width_ends_the_segment(following: PlannedSlot, ends_as: str) -> None:
     decision = decide(replace(CASE, plan=plan(following), running=RUNNING))
     assert isinstance(decision, End)

@@ -1,0 +1,341 @@
+"""Passes on a stand-in cluster: idempotent, level-triggered, and finished by the next one when they die half-way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.api import Ended, MeterRow, Node, Phase, Progress, SegmentResult, SegmentView
+from jobs.spec import JobSpec, StaleEpoch
+from orchestrator.controller import Controller
+from orchestrator.controller.settle import MAX_RETRIES
+from orchestrator.signal.forecast import Forecast, Point
+from orchestrator.site import Site, resolve_site
+from orchestrator.store import Store, facts, jobs, lease
+from orchestrator.store.schema import Job
+from tests.standin import StandInCluster
+
+T0 = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
+HOUR = timedelta(hours=1)
+CLEAN, DIRTY = 100.0, 500.0
+STEPS = 7000
+"""At 1 step/s a little less than the two clean hours, so that a start of a minute fits into the second."""
+
+
+@dataclass
+class Bench:
+    """One site with its store, a stand-in cluster and a clock that the test turns."""
+
+    site: Site
+    store: Store
+    cluster: StandInCluster
+    now: datetime = T0
+
+    def controller(self, holder: str = "here:1:0") -> Controller:
+        return Controller(self.store, self.site, lambda: self.cluster, clock=lambda: self.now, holder=holder)
+
+    def submit(self, **changes: Any) -> str:
+        document: dict[str, Any] = {
+            "name": "tiny",
+            "job": "train",
+            "model": {"config": {"model_type": "llama"}},
+            "data": {"files": ["x.txt"]},
+            "training": {"steps": STEPS, "batch_size": 8},
+            "workers": {"count": 2, "gpus": 1},
+            "carbon": {"finish_by": "23h"},
+        }
+        with self.store.write() as session:
+            return jobs.submit(session, JobSpec.model_validate({**document, **changes}), self.now).id
+
+    def job(self, job_id: str = "tiny") -> Job:
+        with self.store.read() as session:
+            return session.get_one(Job, job_id)
+
+    def show(self, segment_id: str, step: int, trained_s: float, ended: Ended | None = None, error: str = "") -> None:
+        """The cluster shows this of a segment from now on."""
+        with self.store.read() as session:
+            segment = next(s for s in jobs.segments_of(session, segment_id.rsplit("-", 1)[0]) if s.id == segment_id)
+        progress = Progress(self.now, "train", step, STEPS, 2.5, step - segment.start_step, trained_s)
+        result = None
+        if ended is not None:
+            parts = {"step_end": 0.5, "checkpoint": 1.0, "publish": 0.5}
+            result = SegmentResult(self.now, ended, step, STEPS, {"loss": 2.5}, parts, 1000, error or None)
+        status = "running" if ended is None else "ended"
+        self.cluster.views[segment_id] = SegmentView(segment_id, status, progress, result)
+
+    def meter(self, segment_id: str, start: datetime, watts: float = 300.0, phase: Phase = "train") -> None:
+        """The meters hold an hour of this segment's two workers."""
+        for rank in (0, 1):
+            row = MeterRow(
+                "boot", f"GPU-{rank}", int(start.timestamp()), "node", start, start + HOUR, watts * 3600,
+                "nvml-counter", phase, segment_id.rsplit("-", 1)[0], segment_id, rank, f"GPU-{rank}",
+            )  # fmt: skip
+            self.cluster.rows.append(row)
+
+
+def grid(values: list[float]) -> Forecast:
+    points = tuple(Point(T0 + n * HOUR, T0 + (n + 1) * HOUR, value) for n, value in enumerate(values))
+    return Forecast("DE", "electricity_maps", "average", points, fetched_at=T0)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    zones = {"DE": {"provider": "demo", "gpus": 4}}
+    site = resolve_site({"zones": zones, "slot": "1h", "renew_within": "30m"}, tmp_path, "test")
+    store = Store(site.store_url)
+    with store.write() as session:
+        facts.keep_forecast(session, "DE", T0, grid([CLEAN, DIRTY, DIRTY, DIRTY, CLEAN] + [DIRTY] * 20), None)
+    yield Bench(site, store, StandInCluster(free=[Node("n", "node", "DE", 4, 16, 4, 16)]))
+    store.close()
+
+
+def measured(bench: Bench) -> None:
+    """An earlier job of the same kind has run for an hour: 1 step/s at 600 W, and a start costs a minute."""
+    job_id = bench.submit(name="earlier", training={"steps": 3600, "batch_size": 8}, carbon={"policy": "now"})
+    bench.controller().run_pass()
+    bench.cluster.views[f"{job_id}-1"] = SegmentView(f"{job_id}-1", "running")
+    bench.now = T0 + timedelta(minutes=1)
+    progress = Progress(bench.now, "train", 1, 3600, 2.5, 1, 0.0)
+    bench.cluster.views[f"{job_id}-1"] = SegmentView(f"{job_id}-1", "running", progress)
+    bench.controller().run_pass()
+    bench.meter(f"{job_id}-1", T0)
+    bench.show(f"{job_id}-1", 3600, 3600.0, "done")
+    bench.controller().run_pass()
+    assert bench.job(job_id).state == "done"
+    bench.now = T0
+
+
+def test_a_pass_run_twice_does_nothing_new(bench: Bench) -> None:
+    bench.submit()
+    controller = bench.controller()
+    for _ in range(3):
+        assert controller.run_pass()
+    assert bench.cluster.starts == 1
+    with bench.store.read() as session:
+        assert len(jobs.segments_of(session, "tiny")) == 1
+
+
+def test_an_unmeasured_job_is_calibrated_at_once(bench: Bench) -> None:
+    bench.submit()
+    bench.controller().run_pass()
+    assert bench.cluster.orders["tiny-1"].reason == "calibrate"
+    assert bench.job().plan is not None
+    assert bench.job().plan["basis"] == "assumed"  # type: ignore[index]
+
+
+def test_a_pass_that_died_before_it_acted_is_finished_by_the_next(bench: Bench) -> None:
+    bench.submit()
+    bench.cluster.down = True
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench.cluster, "nodes", lambda: bench.cluster.free)
+        bench.controller().run_pass()
+    assert bench.cluster.starts == 0
+    bench.cluster.down = False
+    bench.controller().run_pass()
+    assert list(bench.cluster.orders) == ["tiny-1"]
+
+
+def test_a_measured_job_runs_in_the_clean_hours_and_pauses_between(bench: Bench) -> None:
+    measured(bench)
+    bench.submit()
+    controller, controlled = bench.controller(), []
+    while bench.now < T0 + 8 * HOUR and bench.job().state not in jobs.ENDED_STATES:
+        controller.run_pass()
+        controlled.append(bench.job().state)
+        with bench.store.read() as session:
+            running = jobs.running_segment(session, "tiny")
+        bench.now += timedelta(minutes=10)
+        if running is not None:
+            desire = bench.cluster.desires[running.id]
+            trained_s = (min(bench.now, desire.run_until) - running.ordered_at).total_seconds() - 60
+            step = running.start_step + max(0, int(trained_s))
+            stops = "done" if step >= STEPS else desire.ends_as if bench.now >= desire.run_until else None
+            bench.show(running.id, min(step, STEPS), max(trained_s, 0.1), stops)
+    with bench.store.read() as session:
+        segments = jobs.segments_of(session, "tiny")
+    assert [segment.reason for segment in segments] == ["start", "resume"]
+    assert [segment.ended for segment in segments] == ["paused", "done"]
+    assert segments[0].ended_at is not None and segments[0].ended_at <= T0 + HOUR + timedelta(minutes=10)
+    assert segments[1].ordered_at >= T0 + 4 * HOUR - timedelta(minutes=1)
+    assert "paused" in controlled
+    assert bench.job().state == "done"
+
+
+def test_every_running_segment_is_renewed_at_every_pass(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    for minutes in (0, 5, 10):
+        bench.now = T0 + timedelta(minutes=minutes)
+        controller.run_pass()
+        assert bench.cluster.desires["tiny-1"].run_until == bench.now + timedelta(minutes=30)
+
+
+def test_pause_resume_and_cancel_are_obeyed(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    bench.show("tiny-1", 100, 100.0)
+    _wish(bench, "hold")
+    controller.run_pass()
+    assert bench.cluster.desires["tiny-1"].run_until == T0
+    assert bench.job().state == "pausing"
+    bench.show("tiny-1", 101, 101.0, "paused")
+    controller.run_pass()
+    assert bench.job().state == "paused"
+    _wish(bench, "run")
+    controller.run_pass()
+    assert bench.cluster.orders["tiny-2"].reason == "resume"
+    _wish(bench, "cancel")
+    bench.show("tiny-2", 101, 0.0)
+    controller.run_pass()
+    bench.show("tiny-2", 102, 1.0, "paused")
+    controller.run_pass()
+    assert bench.job().state == "cancelled"
+    assert not controller.run_pass()
+
+
+def _wish(bench: Bench, wanted: str) -> None:
+    with bench.store.write() as session:
+        jobs.wish(session, session.get_one(Job, "tiny"), wanted, bench.now)
+
+
+def test_a_lost_segment_is_retried_after_a_while_and_not_for_ever(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    for attempt in range(1, MAX_RETRIES + 2):
+        bench.show(f"tiny-{attempt}", 50, 5.0)
+        controller.run_pass()
+        bench.cluster.views[f"tiny-{attempt}"] = SegmentView(f"tiny-{attempt}", "lost", message="its node is gone")
+        controller.run_pass()
+        if bench.job().state == "failed":
+            break
+        assert bench.job().state in ("waiting", "paused")
+        bench.now += timedelta(hours=1)
+        controller.run_pass()
+        assert bench.cluster.orders[f"tiny-{attempt + 1}"].reason == "retry"
+    assert "lost 6 segments in a row, the last: its node is gone" in bench.job().reason
+
+
+def test_a_job_that_fails_by_its_own_fault_fails_once_with_the_cause(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    bench.show("tiny-1", 50, 5.0, "failed", "Traceback (most recent call last):\n  ...\nValueError: the loss is nan\n")
+    controller.run_pass()
+    assert (bench.job().state, bench.job().reason) == ("failed", "ValueError: the loss is nan")
+    assert not controller.run_pass()
+
+
+def test_rows_are_taken_once_whatever_is_sent_again(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    bench.meter("tiny-1", T0)
+    sent_again = list(bench.cluster.rows)
+    bench.show("tiny-1", 50, 5.0)
+    controller.run_pass()
+    assert bench.cluster.rows == []
+    bench.cluster.rows = sent_again
+    controller.run_pass()
+    with bench.store.read() as session:
+        assert sum(row.energy_j or 0 for row in facts.rows_of(session, "tiny")) == 2 * 300 * 3600
+
+
+def test_a_cluster_that_does_not_answer_is_said_and_nothing_is_lost(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    bench.show("tiny-1", 50, 5.0)
+    controller.run_pass()
+    bench.cluster.down = True
+    controller.run_pass()
+    assert (bench.job().state, bench.job().reason) == ("running", "Ray does not answer")
+    bench.cluster.down = False
+    controller.run_pass()
+    assert bench.job().reason != "Ray does not answer"
+    assert bench.cluster.starts == 1
+
+
+def test_what_does_not_fit_waits_with_its_reason(bench: Bench) -> None:
+    bench.cluster.free = [replace(bench.cluster.free[0], free_gpus=1)]
+    bench.submit(carbon={"policy": "now"})
+    bench.controller().run_pass()
+    assert bench.job().state == "waiting"
+    assert bench.job().reason == "waits for room in DE: 2 workers of 1 GPU needed, 1 fit now"
+    assert bench.cluster.starts == 0
+
+
+def test_two_jobs_do_not_take_the_same_gpus_and_the_more_important_goes_first(bench: Bench) -> None:
+    bench.cluster.free = [replace(bench.cluster.free[0], free_gpus=2)]
+    bench.submit(carbon={"policy": "now"})
+    urgent = bench.submit(name="urgent", priority=5, carbon={"policy": "now"})
+    bench.controller().run_pass()
+    assert list(bench.cluster.orders) == [f"{urgent}-1"]
+    assert "waits for room" in bench.job().reason
+
+
+def test_without_a_forecast_a_job_waits_and_says_so(bench: Bench, tmp_path: Path) -> None:
+    site = resolve_site({"zones": {"FR": {"provider": "demo"}}, "state": "other"}, tmp_path, "test")
+    other = Bench(site, Store(site.store_url), bench.cluster)
+    other.submit()
+    other.controller().run_pass()
+    assert other.job().reason == "waits for a forecast of FR: none has come yet"
+    other.store.close()
+
+
+def test_a_window_bounds_what_runs_in_it(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    closes = T0 + timedelta(minutes=20)
+    controller.run_pass(closes)
+    desire = bench.cluster.desires["tiny-1"]
+    assert desire.ends_as == "window"
+    assert T0 < desire.run_until < closes
+    bench.show("tiny-1", 50, 5.0)
+    bench.now = closes
+    controller.run_pass(closes)
+    bench.show("tiny-1", 51, 6.0, "window")
+    controller.run_pass(closes)
+    assert bench.job().state == "paused"
+    controller.run_pass(closes)
+    assert bench.cluster.starts == 1
+
+
+def test_a_second_controller_is_kept_out_and_a_stale_one_refused(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    first, second = bench.controller("a:1:0"), bench.controller("b:2:0")
+    first.run_pass()
+    with pytest.raises(lease.Held):
+        second.run_pass()
+    bench.now += timedelta(seconds=lease.LEASE_S + 1)
+    second.run_pass()
+    bench.show("tiny-1", 50, 5.0)
+    second.run_pass()
+    order = bench.cluster.orders["tiny-1"]
+    with pytest.raises(StaleEpoch):
+        bench.cluster.desire("tiny-1", order.desire)
+
+
+def test_the_metrics_are_those_of_the_contract(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    bench.meter("tiny-1", T0)
+    bench.now = T0 + HOUR
+    bench.show("tiny-1", 3000, 3600.0)
+    controller.run_pass()
+    found = {(gauge.name, gauge.labels.get("rank")): gauge.value for gauge in bench.cluster.gauges}
+    assert found["lowtide_job_energy_j_total", None] == pytest.approx(2 * 300 * 3600)
+    assert found["lowtide_job_power_w", None] == pytest.approx(600)
+    assert found["lowtide_worker_power_w", "1"] == pytest.approx(300)
+    assert found["lowtide_job_emissions_g_total", None] == pytest.approx(0.6 * CLEAN)
+    assert found["lowtide_job_step", None] == 3000
+    assert found["lowtide_job_workers", None] == 2
+    assert found["lowtide_grid_intensity_g_per_kwh", None] == DIRTY
+    assert found["lowtide_forecast_age_s", None] == 3600
