@@ -9,7 +9,7 @@ import difflib
 from datetime import datetime, timedelta
 
 from jobs.spec import InputError, JobSpec, iso
-from orchestrator.controller.frame import Framed, Framing, deadline, frame, measured, width
+from orchestrator.controller.frame import Framing, deadline, frame, measured, opening, width
 from orchestrator.plan import POLICIES, plan
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.windows import windows
@@ -51,11 +51,11 @@ def admit_time(framing: Framing, site: Site, source: str) -> Plan | None:
         raise InputError(
             f"{source}: carbon.windows: none is open before finish_by {iso(due)}{first}: give a later time"
         )
-    framed = frame(framing, site)
-    if not isinstance(framed, Framed):
+    problem = frame(framing, opening(framing).spans, site)
+    if isinstance(problem, str):
         return None
     try:
-        made = plan(framed.problem, spec.carbon.policy)
+        made = plan(problem, spec.carbon.policy)
     except InputError as fault:
         raise InputError(f"{source}: {fault}") from None
     if made.misses_deadline and measured(framing):

@@ -27,6 +27,9 @@ from orchestrator.store.jobs import ENDED_STATES, running_segments
 from orchestrator.store.lease import Held
 from orchestrator.store.schema import Job
 
+_CLOSING = timedelta(minutes=2)
+"""How long `window` waits, after it has closed, for what runs to be saved."""
+
 
 def pass_every_s(site: Site) -> float:
     """Seconds between passes: a twentieth of a slot, within one and fifteen seconds."""
@@ -102,7 +105,8 @@ def window(site_file: Path | None, length: str) -> None:
         def past_the_end() -> datetime | None:
             with at.store.read() as session:
                 running = bool(running_segments(session))
-            if utcnow() >= closes_at and not running:
+            # A segment that does not end is the dead man's switch's to end: cron must get its command back.
+            if utcnow() >= closes_at and (not running or utcnow() >= closes_at + _CLOSING):
                 ended.set()
             return closes_at
 

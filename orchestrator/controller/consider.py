@@ -10,12 +10,12 @@ from datetime import datetime
 
 from jobs.spec import InputError, JobSpec, Unavailable
 from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, decide
-from orchestrator.controller.frame import Framed, Framing, allowed_zones, frame, measured
+from orchestrator.controller.frame import Framing, Opening, allowed_zones, frame, measured, opening
 from orchestrator.controller.look import Look, digest
 from orchestrator.controller.room import Room
 from orchestrator.controller.write import Verdict
 from orchestrator.plan import plan
-from orchestrator.plan.problem import Current, Plan
+from orchestrator.plan.problem import Current, Plan, Problem
 from orchestrator.plan.record import document, read
 from orchestrator.site import Site
 from orchestrator.store.jobs import spec_of
@@ -43,18 +43,20 @@ def consider(look: Look, job: Job, site: Site, room: Room, effort: Effort, windo
     """What shall happen to this job now. Takes room where it is to start."""
     spec = spec_of(job)
     framing = framing_of(look, job, spec, site, window_end)
-    framed = frame(framing, site)
+    when = opening(framing)
+    problem = frame(framing, when.spans, site)
     made: Plan | None = None
     planned_for: str | None = None
-    if isinstance(framed, Framed):
+    if isinstance(problem, Problem) and not _finishing(framing):
+        blocked = "waits for its turn to be planned"
         try:
-            made, planned_for = _plan(look, job, framing, framed, effort)
+            made, planned_for = _plan(look, job, framing, problem, effort)
         except InputError as fault:
             # Admitted when it could run, and now it cannot: its windows are too short for a start, say.
-            framed = str(fault)
-        else:
-            framed = framed if made is not None else "waits for its turn to be planned"
-    decision = decide(_case(look, job, site, framing, framed, made))
+            blocked = str(fault)
+    else:
+        blocked = problem if isinstance(problem, str) else "every step is done"
+    decision = decide(_case(look, job, site, framing, when, made, blocked))
     if isinstance(decision, Go) and decision.start is not None:
         decision = _fitted(decision, spec, room, framing.has_run)
     return Verdict(job.id, spec, decision, document(made, job.id) if made else None, planned_for)
@@ -79,13 +81,13 @@ def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: date
     )
 
 
-def _plan(look: Look, job: Job, framing: Framing, framed: Framed, effort: Effort) -> tuple[Plan | None, str | None]:
+def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effort) -> tuple[Plan | None, str | None]:
     """A new plan, and a digest of what it was made from; for a job that waits, the standing one while that is so.
 
     A plan goes on along its own way, so making it anew from the same facts says nothing new. When a new forecast makes
     a thousand waiting jobs plan anew, they take their turns over several passes; a running job never waits.
     """
-    zones = sorted(framed.problem.zones)
+    zones = sorted(problem.zones)
     made_from = (framing.step, framing.steps, framing.learned, framing.window_end, framing.has_run)
     planned_for = digest((made_from, [(zone, look.versions[zone]) for zone in zones]))
     if framing.current is None:
@@ -96,10 +98,10 @@ def _plan(look: Look, job: Job, framing: Framing, framed: Framed, effort: Effort
             return standing, planned_for
         if effort.spent:
             return standing, job.planned_for
-    return plan(framed.problem, framing.spec.carbon.policy), planned_for
+    return plan(problem, framing.spec.carbon.policy), planned_for
 
 
-def _case(look: Look, job: Job, site: Site, framing: Framing, framed: Framed | str, made: Plan | None) -> Case:
+def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, made: Plan | None, blocked: str) -> Case:
     running = look.running(job.id)
     ended = [segment for segment in look.segments.get(job.id, ()) if segment.ended is not None]
     last = ended[-1] if ended else None
@@ -107,7 +109,7 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, framed: Framed | s
         now=look.now,
         wish=job.wish,
         plan=made,
-        blocked=framed if isinstance(framed, str) else "",
+        blocked=blocked,
         running=Running(running.zone, running.workers, running.reason) if running else None,
         has_run=framing.has_run,
         measured=measured(framing) or framing.spec.carbon.policy in UNPLANNED,
@@ -116,10 +118,14 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, framed: Framed | s
         last_ended=last.ended if last else None,
         not_before=job.not_before,
         renew_within_s=site.renew_within_s,
-        closes_at=framed.closes_at if isinstance(framed, Framed) else None,
-        open=framed.open if isinstance(framed, Framed) else True,
-        finishing=framing.steps is not None and framing.step >= framing.steps,
+        closes_at=when.closes_at,
+        open=when.open,
+        finishing=_finishing(framing),
     )
+
+
+def _finishing(framing: Framing) -> bool:
+    return framing.steps is not None and framing.step >= framing.steps
 
 
 def _fitted(decision: Go, spec: JobSpec, room: Room, has_run: bool) -> Decision:

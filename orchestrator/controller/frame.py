@@ -44,12 +44,14 @@ class Framing:
 
 
 @dataclass(frozen=True)
-class Framed:
-    """A Problem, and the window that is open now."""
+class Opening:
+    """When the job may run, whatever the forecasts say."""
 
-    problem: Problem
+    spans: tuple[tuple[datetime, datetime], ...] | None
+    """Half-open; None is always."""
     open: bool
     closes_at: datetime | None
+    """When a segment must be told to end, so that it is saved and gone when the window closes; None without one."""
 
 
 def curves_of(forecasts: Mapping[str, Forecast]) -> dict[str, tuple[Stretch, ...]]:
@@ -85,7 +87,19 @@ def deadline(framing: Framing) -> datetime:
     return framing.submitted_at + timedelta(seconds=max(DEFAULT_FINISH_S, 2 * expected_s))
 
 
-def frame(framing: Framing, site: Site) -> Framed | str:
+def opening(framing: Framing) -> Opening:
+    """The job's own windows, within the one that `lowtide window` opened."""
+    spans, now = _open_spans(framing), framing.now
+    if spans is None:
+        return Opening(None, True, None)
+    span = next((s for s in spans if s[0] <= now < s[1]), None)
+    if span is None:
+        return Opening(spans, False, None)
+    closes_at = span[1] - timedelta(seconds=min(framing.learned.stop_s, (span[1] - span[0]).total_seconds() / 4))
+    return Opening(spans, now < closes_at, closes_at)
+
+
+def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None, site: Site) -> Problem | str:
     """The Problem of this job now, or one line that says why it cannot be planned."""
     usable = [zone for zone in framing.zones if zone in framing.curves]
     if not framing.zones:
@@ -94,52 +108,33 @@ def frame(framing: Framing, site: Site) -> Framed | str:
         return f"waits for a forecast of {', '.join(framing.zones)}: none has come yet"
     spec, now = framing.spec, framing.now
     due = deadline(framing)
-    open_spans = _open_spans(framing, max(due, now))
-    is_open, closes_at = True, None
-    if open_spans is not None:
-        span = next((s for s in open_spans if s[0] <= now < s[1]), None)
-        if span is not None:
-            # Told early enough, the segment is saved and gone when the window closes.
-            closes_at = span[1] - timedelta(
-                seconds=min(framing.learned.stop_s, (span[1] - span[0]).total_seconds() / 4)
-            )
-        is_open = closes_at is not None and now < closes_at
     point = framing.learned.points.get(width(spec))
     work = float(framing.steps - framing.step) if framing.steps is not None else None
     if point is None or work is None:
         # The length is assumed, not the speed: 1 step is then the whole of the work.
         length_s = min(ASSUMED_LENGTH_S, max(60.0, (due - now).total_seconds() / 2))
         point, work = assumed_point(spec, width(spec), 1.0 / length_s), 1.0
-    problem = Problem(
+    return Problem(
         now=now,
         deadline=max(due, now),
-        work_steps=max(work, 1e-9),
-        zones={
-            zone: ZoneOption(
-                curve=framing.curves[zone],
-                points=(point,),
-                pue=site.zones[zone].pue,
-            )
-            for zone in usable
-        },
+        work_steps=work,
+        zones={zone: ZoneOption(framing.curves[zone], (point,), site.zones[zone].pue) for zone in usable},
         slot_s=site.slot_s,
         pause=framing.learned.pause,
-        windows=open_spans,
+        windows=spans,
         current=framing.current,
         started=framing.has_run,
         last_zone=framing.last_zone,
         max_g_per_kwh=spec.carbon.max_intensity_g_per_kwh,
         basis="measured" if measured(framing) else "assumed",
     )
-    return Framed(problem, is_open, closes_at)
 
 
-def _open_spans(framing: Framing, due: datetime) -> tuple[tuple[datetime, datetime], ...] | None:
-    """When the job may run: its own windows, within the one that `lowtide window` opened; None is always."""
+def _open_spans(framing: Framing) -> tuple[tuple[datetime, datetime], ...] | None:
     spans: tuple[tuple[datetime, datetime], ...] | None = None
     if framing.spec.carbon.windows:
         # Windows past the deadline count too: a job that is late goes on in the next one.
-        until = max(due, framing.now) + timedelta(days=8)
+        until = max(deadline(framing), framing.now) + timedelta(days=8)
         spans = windows(framing.spec.carbon.windows, framing.now, until)
     if framing.window_end is not None:
         end = framing.window_end

@@ -266,7 +266,8 @@ def _quantum(lattice: Lattice, steps: Floats, start_steps: Floats, values_per_qu
         whole = (np.abs(counts - np.rint(counts)) < 1e-6).all(axis=0)
         if whole.any():
             return float(slot_steps / parts[int(whole.argmax())]), True
-    return min(slot_steps / most, work), False
+    # Of the last moments of a job a start is nearly the whole price: finer quanta would cost memory and tell nothing.
+    return max(min(slot_steps / most, work), longest / (4 * affordable)), False
 
 
 def _marginal_g_per_step(work: float, steps: Floats, g_per_step: Floats) -> float:

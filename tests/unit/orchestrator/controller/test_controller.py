@@ -300,11 +300,21 @@ def test_a_window_bounds_what_runs_in_it(bench: Bench) -> None:
     bench.show("tiny-1", 50, 5.0)
     bench.now = closes
     controller.run_pass(closes)
+    assert bench.cluster.desires["tiny-1"].run_until <= closes
     bench.show("tiny-1", 51, 6.0, "window")
     controller.run_pass(closes)
     assert bench.job().state == "paused"
     controller.run_pass(closes)
     assert bench.cluster.starts == 1
+
+
+def test_a_segment_ends_with_its_window_also_when_no_plan_can_be_made(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    bench.show("tiny-1", 50, 5.0)
+    controller.run_pass(T0 - HOUR)
+    assert (bench.job().state, bench.job().reason) == ("pausing", "its window has closed")
 
 
 def test_a_second_controller_is_kept_out_and_a_stale_one_refused(bench: Bench) -> None:

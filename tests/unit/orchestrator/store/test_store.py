@@ -30,7 +30,9 @@ SPEC = JobSpec.model_validate(
         "carbon": {"finish_by": "36h"},
     }
 )
-ROW = MeterRow("boot", "cpu", 1, "node", NOW, NOW + timedelta(seconds=5), 50.0, "estimated", "train", "tiny", "tiny-1", 0)
+ROW = MeterRow(
+    "boot", "cpu", 1, "node", NOW, NOW + timedelta(seconds=5), 50.0, "estimated", "train", "tiny", "tiny-1", 0
+)
 
 
 @pytest.fixture
