@@ -134,6 +134,7 @@ class Engine:
         with torch.no_grad():
             for batch, valid in batches:
                 inputs, labels = self._tensors(batch)
+                labels = labels.clone()  # of a single sample both are views of the batch
                 labels[valid:] = IGNORED
                 nats += float(next_token(self._engine, inputs, labels))
                 tokens += valid * labels.shape[1]
