@@ -107,10 +107,10 @@ def _trainer(order: SegmentOrder) -> Any:
     from ray.train.torch import TorchConfig, TorchTrainer
 
     from cluster import installation
+    from cluster.worker import on_cpu
 
     cloudpickle.register_pickle_by_value(installation)
     workers = order.spec.workers
-    on_cpu = workers.gpus == 0 or os.environ.get("DS_ACCELERATOR") == "cpu"
     resources: dict[str, float] = {"CPU": workers.cpus}
     if workers.gpus:
         resources["GPU"] = workers.gpus
@@ -128,7 +128,7 @@ def _trainer(order: SegmentOrder) -> Any:
             storage_path=str(Path(order.checkpoints) / "ray"),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
         ),
-        torch_config=TorchConfig(backend="gloo" if on_cpu else None),
+        torch_config=TorchConfig(backend="gloo" if on_cpu(order) else None),
     )
 
 

@@ -74,11 +74,16 @@ def _place(order: SegmentOrder) -> Place:
 
 
 def _device(order: SegmentOrder) -> str:
-    if order.spec.workers.gpus == 0:
+    if on_cpu(order):
         return "cpu"
     from ray.train.torch import get_device
 
     return str(get_device())
+
+
+def on_cpu(order: SegmentOrder) -> bool:
+    """Whether the workers train on CPUs: those without GPUs do, and those that DS_ACCELERATOR=cpu tells to."""
+    return order.spec.workers.gpus == 0 or os.environ.get("DS_ACCELERATOR") == "cpu"
 
 
 class RankWatch:
