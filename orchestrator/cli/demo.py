@@ -38,6 +38,8 @@ BEGINS_AT_H = 6
 """Where in its day the grid begins: Ray's start and the warm-up take it into the clean hours around noon."""
 TRAIN_S = 90.0
 """Seconds of training, at the speed that the warm-up measures: more than one clean stretch holds."""
+FINISH_BY = "330s"
+"""Before the next noon's clean hours: the rest of this noon's and the night's must do, with a pause between them."""
 WARM_UP_STEPS = 40
 
 
@@ -159,7 +161,7 @@ def _write_spec(path: Path, name: str, steps: int, policy: str) -> Path:
         "training": {"steps": steps, "batch_size": 16, "micro_batch_size": 8, "learning_rate": 1.0e-3, "seed": 0},
         "deepspeed": {"zero_optimization": {"stage": 2}},
         "workers": {"count": WORKERS, "gpus": 0, "cpus": 1},
-        "carbon": {"policy": policy, "finish_by": "12m"},
+        "carbon": {"policy": policy, "finish_by": FINISH_BY},
         "checkpoint": {"every": "60s"},
     }
     return _write_yaml(path, spec, "The sources of Python's standard library: real text that every machine has.")
