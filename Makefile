@@ -26,7 +26,7 @@ check: $(STAMP)  ## exactly what CI checks
 
 test: $(STAMP)   ## unit tests first: they fail in seconds
 	$(BIN)/python -m pytest tests/unit
-	$(BIN)/python -m pytest tests/integration tests/faults
+	$(BIN)/python -m pytest tests/integration
 
 bench: $(STAMP)  ## speed and memory, as ratios within one run
 	$(BIN)/python -m tests.bench
