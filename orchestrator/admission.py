@@ -9,7 +9,7 @@ import difflib
 from datetime import datetime, timedelta
 
 from jobs.spec import InputError, JobSpec, iso
-from orchestrator.controller.frame import Framing, deadline, frame, measured, opening, width
+from orchestrator.controller.frame import Framing, deadline, frame, measured, opening
 from orchestrator.plan import POLICIES, plan
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.windows import windows
@@ -89,14 +89,11 @@ def _known_features(spec: JobSpec, source: str) -> None:
 
 def _room(spec: JobSpec, site: Site, source: str) -> None:
     """A job that fits in none of its zones, by what the site declares, could never run."""
-    needed = width(spec) * spec.workers.gpus
-    zones = spec.carbon.zones or list(site.zones)
-    declared = {zone: site.zones[zone].gpus for zone in zones}
-    fits = [zone for zone, gpus in declared.items() if gpus is None or gpus >= needed]
-    if not fits:
-        most = max(gpus for gpus in declared.values() if gpus is not None)
+    if not site.zones_for(spec):
+        zones, needed = spec.carbon.zones or list(site.zones), spec.width() * spec.workers.gpus
+        most = max(site.zones[zone].gpus or 0 for zone in zones)
         raise InputError(
-            f"{source}: workers: {width(spec)} workers of {spec.workers.gpus} GPUs need {needed}, "
+            f"{source}: workers: {spec.width()} workers of {spec.workers.gpus} GPUs need {needed}, "
             f"the site declares at most {most} in {', '.join(zones)}; lower workers.count or workers.gpus"
         )
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import platformdirs
 from pydantic import BeforeValidator, Field, model_validator
 
-from jobs.spec import DurationS, InputError, Section, parse, read_mapping
+from jobs.spec import DurationS, InputError, JobSpec, Section, parse, read_mapping
 
 FILE_NAME = "lowtide.yaml"
 EMBEDDED_ZONE = "DEMO"
@@ -76,6 +76,13 @@ class Site(Section):
     def spool(self) -> str:
         """Folder on each host where its meter keeps rows until the controller has them."""
         return str(self.state / "spool")
+
+    def zones_for(self, spec: JobSpec) -> tuple[str, ...]:
+        """The zones that the spec names, else all of the site, without those that declare too few GPUs for it."""
+        needed = spec.width() * spec.workers.gpus
+        named = [zone for zone in spec.carbon.zones or self.zones if zone in self.zones]
+        declared = {zone: self.zones[zone].gpus for zone in named}
+        return tuple(zone for zone, gpus in declared.items() if gpus is None or gpus >= needed)
 
     def checkpoints(self, zone: str, job_id: str) -> str:
         """Folder of a job's checkpoints in a zone."""

@@ -183,6 +183,10 @@ class JobSpec(Section):
             return tuple(range(low, high + 1))
         return tuple(n for n in range(low, high + 1) if self.training.batch_size % n == 0)
 
+    def width(self) -> int:
+        """The worker count that the job runs at: the largest that its range and its batch allow."""
+        return max(self.worker_counts())
+
     def zero_stage(self) -> int:
         """The ZeRO stage (0 to 3) that the DeepSpeed section asks for; 0 where it is silent."""
         return int(self.deepspeed.get("zero_optimization", {}).get("stage", 0))

@@ -36,7 +36,7 @@ HOUR_S = 15
 """Real seconds that an hour of the generated grid takes: a day passes in six minutes."""
 BEGINS_AT_H = 6
 """Where in its day the grid begins: Ray's start and the warm-up take it into the clean hours around noon."""
-TRAIN_S = 90.0
+TRAIN_S = 120.0
 """Seconds of training, at the speed that the warm-up measures: more than one clean stretch holds."""
 FINISH_BY = "330s"
 """Before the next noon's clean hours: the rest of this noon's and the night's must do, with a pause between them."""

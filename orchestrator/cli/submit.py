@@ -13,7 +13,7 @@ from jobs.spec import JobSpec, Unavailable, iso, read_spec
 from orchestrator.admission import admit, admit_time
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
-from orchestrator.controller.frame import Framing, allowed_zones, curves_of, deadline
+from orchestrator.controller.frame import Framing, curves_of, deadline
 from orchestrator.controller.learn import learn
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.record import document
@@ -83,7 +83,7 @@ def _framing(at: Desk, spec: JobSpec, now: datetime, forecasts: dict[str, Foreca
         steps=spec.training.steps if spec.training else None,
         learned=learned,
         curves=curves_of(forecasts),
-        zones=allowed_zones(spec, at.site),
+        zones=at.site.zones_for(spec),
         current=None,
         has_run=False,
         last_zone=None,

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from jobs.spec import InputError, JobSpec, Unavailable
 from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, decide
-from orchestrator.controller.frame import Framing, Opening, allowed_zones, frame, measured, opening
+from orchestrator.controller.frame import Framing, Opening, frame, measured, opening
 from orchestrator.controller.look import Look, digest
 from orchestrator.controller.room import Room
 from orchestrator.controller.write import Verdict
@@ -73,7 +73,7 @@ def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: date
         steps=job.steps or (spec.training.steps if spec.training else None),
         learned=look.learned[job.likeness],
         curves=look.curves,
-        zones=allowed_zones(spec, site),
+        zones=site.zones_for(spec),
         current=Current(running.zone, running.workers) if running else None,
         has_run=bool(look.segments.get(job.id)),
         last_zone=job.zone,

@@ -59,22 +59,9 @@ def curves_of(forecasts: Mapping[str, Forecast]) -> dict[str, tuple[Stretch, ...
     return {zone: tuple(Stretch(p.start, p.end, p.g_per_kwh) for p in f.points) for zone, f in forecasts.items()}
 
 
-def allowed_zones(spec: JobSpec, site: Site) -> tuple[str, ...]:
-    """The zones that the spec names, else all of the site, without those that declare too few GPUs for it."""
-    needed = width(spec) * spec.workers.gpus
-    zones = spec.carbon.zones or list(site.zones)
-    declared = {zone: site.zones[zone].gpus for zone in zones}
-    return tuple(zone for zone, gpus in declared.items() if gpus is None or gpus >= needed)
-
-
 def measured(framing: Framing) -> bool:
     """True where the width that the job runs at has been measured."""
-    return width(framing.spec) in framing.learned.points
-
-
-def width(spec: JobSpec) -> int:
-    """The worker count that the job runs at: the largest that its range and its batch allow."""
-    return max(spec.worker_counts())
+    return framing.spec.width() in framing.learned.points
 
 
 def deadline(framing: Framing) -> datetime:
@@ -82,7 +69,7 @@ def deadline(framing: Framing) -> datetime:
     given = framing.spec.finish_by_at(framing.submitted_at)
     if given is not None:
         return given
-    point = framing.learned.points.get(width(framing.spec))
+    point = framing.learned.points.get(framing.spec.width())
     expected_s = (framing.steps or 0) / point.steps_per_s if point is not None else 0.0
     return framing.submitted_at + timedelta(seconds=max(DEFAULT_FINISH_S, 2 * expected_s))
 
@@ -108,12 +95,12 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         return f"waits for a forecast of {', '.join(framing.zones)}: none has come yet"
     spec, now = framing.spec, framing.now
     due = deadline(framing)
-    point = framing.learned.points.get(width(spec))
+    point = framing.learned.points.get(spec.width())
     work = float(framing.steps - framing.step) if framing.steps is not None else None
     if point is None or work is None:
         # The length is assumed, not the speed: 1 step is then the whole of the work.
         length_s = min(ASSUMED_LENGTH_S, max(60.0, (due - now).total_seconds() / 2))
-        point, work = assumed_point(spec, width(spec), 1.0 / length_s), 1.0
+        point, work = assumed_point(spec, spec.width(), 1.0 / length_s), 1.0
     return Problem(
         now=now,
         deadline=max(due, now),

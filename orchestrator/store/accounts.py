@@ -13,7 +13,6 @@ from sqlalchemy.orm import Session
 
 from cluster.api import Ended, Reason
 from orchestrator.account import Account, Intensity, SegmentFacts, ZoneFacts
-from orchestrator.controller.frame import allowed_zones
 from orchestrator.plan.record import read
 from orchestrator.signal.forecast import Kind, Signal
 from orchestrator.site import Site
@@ -25,7 +24,7 @@ from orchestrator.store.schema import IntensityRow, Job, Segment
 def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account:
     """The facts of this job as they are known at `now`."""
     segments = segments_of(session, job.id)
-    allowed = tuple(zone for zone in allowed_zones(spec_of(job), site) if zone in site.zones)
+    allowed = site.zones_for(spec_of(job))
     ran_in = {segment.zone for segment in segments}
     zones = {zone: _zone(site, zone) for zone in {*allowed, *ran_in}}
     end = job.ended_at or now
