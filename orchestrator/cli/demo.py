@@ -36,7 +36,7 @@ HOUR_S = 15
 """Real seconds that an hour of the generated grid takes: a day passes in six minutes."""
 BEGINS_AT_H = 6
 """Where in its day the grid begins: Ray's start and the warm-up take it into the clean hours around noon."""
-TRAIN_S = 120.0
+TRAIN_S = 100.0
 """Seconds of training, at the speed that the warm-up measures: more than one clean stretch holds."""
 FINISH_BY = "330s"
 """Before the next noon's clean hours: the rest of this noon's and the night's must do, with a pause between them."""
@@ -121,9 +121,9 @@ def write_grid(path: Path) -> Path:
 def _intensity_g_per_kwh(hour: float) -> float:
     def around(centre: float, width: float) -> float:
         distance = min(abs(hour - centre), 24 - abs(hour - centre))
-        return math.exp(-((distance / width) ** 4))
+        return math.exp(-((distance / width) ** 6))
 
-    return 430 - 345 * around(12.25, 3.4) - 360 * around(0.75, 3.4) + 90 * around(18.5, 1.8)
+    return 430 - 345 * around(12.25, 2.9) - 350 * around(0.75, 2.9) + 90 * around(18.5, 1.8)
 
 
 def _write_site(path: Path, url: str) -> Path:
