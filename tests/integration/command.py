@@ -83,13 +83,19 @@ class Lowtide:
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
         """The command in the background."""
-        command = [LOWTIDE, "--site", str(self.site_file), *map(str, arguments)]
-        return subprocess.Popen(
-            command, cwd=self.folder, env=self._env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        return self.start_line([LOWTIDE, "--site", str(self.site_file), *map(str, arguments)], self._env)
+
+    def start_line(self, line: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
+        """A whole command line in the background, with no more environment than is given."""
+        pipe = subprocess.PIPE
+        return subprocess.Popen(line, cwd=self.folder, env=env, text=True, stdout=pipe, stderr=pipe)
 
     def end(self, process: subprocess.Popen[str], code: int = 0) -> str:
         """Wait for a command; what it wrote to stdout."""
+        return self.both(process, code)[0]
+
+    def both(self, process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
+        """Wait for a command; what it wrote to stdout and to stderr."""
         with process:
             try:
                 output, errors = process.communicate(timeout=2 * WITHIN_S)
@@ -98,7 +104,7 @@ class Lowtide:
                 raise
         assert process.returncode == code, f"{process.args} ended with {process.returncode}\n{output}\n{errors}"
         assert "Traceback" not in errors, errors
-        return output
+        return output, errors
 
     @contextmanager
     def serving(self) -> Iterator[subprocess.Popen[str]]:
@@ -145,12 +151,23 @@ class Lowtide:
         """The job's history and its newest segment's output, for a test that fails."""
         return self.run("logs", job_id)
 
-    def until(self, seen: Callable[[], Value], *job_ids: str, within_s: float = WITHIN_S) -> Value:
+    def ticks(self, seen: Callable[[], Value], job_id: str) -> Value:
+        """`lowtide tick` again and again, as cron runs it, until `seen` is true of what it left."""
+
+        def tick() -> Value:
+            self.run("tick")
+            return seen()
+
+        return self.until(tick, job_id, pause_s=1.0)
+
+    def until(
+        self, seen: Callable[[], Value], *job_ids: str, within_s: float = WITHIN_S, pause_s: float = 0.2
+    ) -> Value:
         """The first value of `seen` that is true; fails with the jobs' stories where one of them fails, or too late."""
         deadline_s = time.monotonic() + within_s
         while not (value := seen()):
             failed = [job_id for job_id in job_ids if self.job(job_id).state == "failed"]
             if failed or time.monotonic() > deadline_s:
                 raise AssertionError("\n".join(self.story(job_id) for job_id in failed or job_ids))
-            time.sleep(0.2)
+            time.sleep(pause_s)
         return value

@@ -1,0 +1,201 @@
+"""The main job, by the command alone: pauses change no bit of the result, and a plan pauses for the grid by itself.
+In: tiny jobs at ZeRO stage 1, 2 and 3 under `lowtide serve`; one under `lowtide run` on a grid of five-second slots.
+The grid is the product's own server on loopback, asked by the Electricity Maps provider.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cluster.api import start_local
+from orchestrator import grid
+from orchestrator.controller.learn import Learned, learn
+from orchestrator.replay import Replay, Trace
+from tests.integration.command import ENDED, Lowtide
+from tests.integration.conftest import Opening
+from tests.integration.test_resume_bitwise import differences
+
+STAGES = (1, 2, 3)
+PAUSES = 2
+SLOT_S = 5
+CLEAN_G, DIRTY_G = 20.0, 900.0
+WORKERS = {"count": 2, "gpus": 0, "cpus": 0.15}
+"""So little that the jobs of all stages find room beside each other on two cores: starts take most of the time."""
+TRAIN_S = 12.0
+"""Seconds of training that each job gets, at the speed of one that has the machine to itself."""
+REPORT_KEYS = {
+    *("job", "state", "step", "metrics", "segments", "workers", "phases", "energy_j", "unmetered_s", "pue"),
+    *("emissions_g", "run_now_emissions_g", "saved_g", "saved_percent", "signal", "notes"),
+}
+
+
+@dataclass
+class Place:
+    """The site, the grid that it asks, and what its first job taught of jobs like it."""
+
+    site: Lowtide
+    replays: dict[str, Replay]
+    learned: Learned
+
+    def steps(self, duration_s: float) -> int:
+        """Steps that take so long."""
+        return round(duration_s * self.learned.points[2].steps_per_s)
+
+
+def replay_of(*g_per_kwh: float) -> Replay:
+    """A grid whose slots of SLOT_S have these values from now on, round and round."""
+    trace = Trace(900.0, g_per_kwh, g_per_kwh, "a grid made for a test")
+    return Replay.begin(trace, datetime.now(timezone.utc), speed=900 / SLOT_S)
+
+
+def training(steps: int) -> dict[str, Any]:
+    return {"steps": steps, "batch_size": 8, "micro_batch_size": 1, "learning_rate": 1e-2, "warmup_steps": 3}
+
+
+@pytest.fixture(scope="module")
+def place(lowtide_at: Opening) -> Iterator[Place]:
+    """A site on a flat grid, where a short job has been measured."""
+    replays = {"DE": replay_of(CLEAN_G, CLEAN_G)}
+    with grid.start(replays) as server:
+        site = lowtide_at(
+            slot=f"{SLOT_S}s",
+            zones={"DE": {"provider": "electricity_maps", "pue": 1.2}},
+            providers={"electricity_maps": {"base_url": server.url, "timeout": "5s"}},
+        )
+        start_local(str(site.state), "DE")
+        site.run("run", site.spec("first", training=training(40), workers=WORKERS))
+        with site.store.read() as session:
+            learned = learn(session, site.job("first").likeness)
+        assert 2 in learned.points
+        yield Place(site, replays, learned)
+
+
+# --- pauses change no bit ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def trained(place: Place) -> Lowtide:
+    """Each stage's job undisturbed, and the same paused twice by the user; those of one kind side by side."""
+    site, steps = place.site, place.steps(TRAIN_S)
+    with site.serving():
+        for kind, pauses in (("whole", 0), ("pieces", PAUSES)):
+            names = [f"{kind}-{stage}" for stage in STAGES]
+            for stage, name in zip(STAGES, names, strict=True):
+                deepspeed = {"zero_optimization": {"stage": stage}}
+                site.run("submit", site.spec(name, training=training(steps), workers=WORKERS, deepspeed=deepspeed))
+            see_through(site, names, pauses)
+    return site
+
+
+def see_through(site: Lowtide, names: list[str], pauses: int) -> None:
+    """Wait until the jobs are done; each one's first segments are paused as soon as they train, then resumed."""
+    asked: dict[str, int] = dict.fromkeys(names, 0)
+
+    def step() -> bool:
+        for name in names:
+            job, segment = site.job(name), site.training(name)
+            if segment is not None and segment.n <= pauses and asked[name] < segment.n:
+                site.run("pause", name)
+                asked[name] = segment.n
+            elif job.state == "paused" and job.wish == "hold":
+                site.run("resume", name)
+        return all(site.job(name).state in ENDED for name in names)
+
+    site.until(step, *names)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_job_paused_twice_ends_bit_for_bit_as_the_undisturbed_one(trained: Lowtide, stage: int) -> None:
+    segments = trained.segments(f"pieces-{stage}")
+    assert [segment.reason for segment in segments] == ["start", "resume", "resume"]
+    assert [segment.ended for segment in segments] == ["paused", "paused", "done"]
+    assert all(segment.step > segment.start_step for segment in segments)
+    assert [segment.reason for segment in trained.segments(f"whole-{stage}")] == ["start"]
+
+    whole, pieces = (trained.checkpoints(f"{kind}-{stage}") for kind in ("whole", "pieces"))
+    model = Path("final", "model", "model.safetensors")
+    assert (whole / model).read_bytes() == (pieces / model).read_bytes()
+    newest = {json.loads((folder / "published.json").read_text())["published"][0] for folder in (whole, pieces)}
+    assert len(newest) == 1
+    left, right = whole / min(newest), pieces / min(newest)
+    names = sorted(path.name for path in left.glob("*.pt"))
+    assert names and names == sorted(path.name for path in right.glob("*.pt"))
+    for name in names:
+        assert differences(*(torch.load(folder / name, weights_only=False) for folder in (left, right))) == []
+    assert trained.job(f"pieces-{stage}").metrics == trained.job(f"whole-{stage}").metrics
+
+
+def test_each_segment_tells_its_own_steps_and_joules(trained: Lowtide) -> None:
+    report = trained.ask("report", "pieces-2")
+    assert [segment["reason"] for segment in report["segments"]] == ["start", "resume", "resume"]
+    assert all(segment["energy_j"] > 0 and segment["end"] > segment["start"] for segment in report["segments"])
+    assert report["phases"]["restore"] > 0
+    status = {job["job"]: (job["state"], job["step"] == job["steps"]) for job in trained.ask("status")}
+    assert set(status.values()) == {("done", True)} and len(status) == 1 + 2 * len(STAGES)
+
+
+# --- the plan pauses -----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def planned(place: Place, trained: Lowtide) -> Lowtide:
+    """The site after `lowtide run` has driven a job through a grid that turns dirty before the job can end."""
+    site, resume_s = place.site, place.learned.pause.resume_s
+    clean_s = 2 * resume_s + 10  # a start fits into a clean stretch twice, so a second stretch ends the job
+    clean, dirty = [CLEAN_G] * round(clean_s / SLOT_S), [DIRTY_G] * round(30 / SLOT_S)
+    carbon = {"policy": "optimal", "finish_by": "30m"}
+    spec = site.spec("planned", training=training(place.steps(clean_s - SLOT_S)), workers=WORKERS, carbon=carbon)
+    place.replays["DE"] = replay_of(*clean, *dirty)
+    site.run("run", spec)
+    return site
+
+
+def test_the_plan_pauses_a_job_for_dirty_hours_and_resumes_it(planned: Lowtide) -> None:
+    segments = planned.segments("planned")
+    assert len(segments) >= 2
+    assert [segment.reason for segment in segments] == ["start", *["resume"] * (len(segments) - 1)]
+    assert [segment.ended for segment in segments] == [*["paused"] * (len(segments) - 1), "done"]
+    assert all(segment.step > segment.start_step for segment in segments)
+
+
+def test_its_report_keeps_the_contract_and_adds_up(planned: Lowtide) -> None:
+    report = planned.ask("report", "planned")
+    assert set(report) == REPORT_KEYS
+    assert set(report["emissions_g"]) == {"operational", "embodied", "transfer", "total"}
+    assert {"provider", "kind", "coverage_percent"} <= set(report["signal"])
+    assert (report["state"], report["pue"]) == ("done", 1.2)
+    assert report["metrics"]["samples"] == report["step"] * 8 and report["metrics"]["holdout_loss"] > 0
+    for segment in report["segments"]:
+        assert set(segment) == {"start", "end", "zone", "workers", "reason", "energy_j", "emissions_g"}
+        assert (segment["zone"], segment["workers"]) == ("DE", 2)
+    for worker in report["workers"]:
+        assert set(worker) == {"rank", "node", "device", "uuid", "source", "energy_j"}
+        assert worker["source"] == "estimated"
+    assert sorted(worker["rank"] for worker in report["workers"]) == [-1, 0, 1]
+    assert {"start", "restore", "train", "evaluate", "checkpoint"} <= set(report["phases"])
+
+    metered_j = sum(row.energy_j or 0.0 for row in planned.rows("planned"))
+    assert report["energy_j"] == pytest.approx(metered_j) and metered_j > 0
+    assert sum(report["phases"].values()) == pytest.approx(metered_j)
+    assert sum(segment["energy_j"] for segment in report["segments"]) == pytest.approx(metered_j)
+    assert sum(worker["energy_j"] for worker in report["workers"]) == pytest.approx(metered_j)
+    grams = report["emissions_g"]
+    assert sum(segment["emissions_g"] for segment in report["segments"]) == pytest.approx(grams["operational"])
+
+
+def test_it_is_charged_for_the_clean_hours_and_compared_with_run_now(planned: Lowtide) -> None:
+    report = planned.ask("report", "planned")
+    assert report["signal"]["provider"] == "electricity_maps" and report["signal"]["kind"] == "average"
+    assert report["signal"]["coverage_percent"] == pytest.approx(100)
+    assert isinstance(report["saved_percent"], float), report["notes"]
+    assert report["saved_g"] == pytest.approx(report["run_now_emissions_g"] - report["emissions_g"]["total"])
+    mean_g_per_kwh = report["emissions_g"]["operational"] / 1.2 / (report["energy_j"] / 3.6e6)
+    assert CLEAN_G <= mean_g_per_kwh < (CLEAN_G + DIRTY_G) / 2
