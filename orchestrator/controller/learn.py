@@ -21,6 +21,8 @@ CALIBRATION_STEPS = 20
 CALIBRATION_S = 120.0
 ASSUMED_RESUME_S = 60.0
 ASSUMED_STOP_S = 15.0
+STOP_MARGIN = 1.5
+"""No two stops take equally long, and a window closes when it closes."""
 ASSUMED_W_PER_GPU = 300.0
 ASSUMED_W_PER_CPU = 10.0
 _NEWEST = 12
@@ -34,7 +36,7 @@ class Learned:
     points: dict[int, OperatingPoint]
     pause: PauseCost
     stop_s: float
-    """From the wish to stop to the published checkpoint: a segment is told that much before its window closes."""
+    """From the wish to stop to the end of the workers: a segment is told that much before its window closes."""
 
 
 def learn(session: Session, likeness: str) -> Learned:
@@ -95,11 +97,11 @@ def _resume_s(segments: Sequence[Segment]) -> float:
 
 def _stop_s(segments: Sequence[Segment]) -> float:
     stops = [_parts_of_stop_s(segment) for segment in segments if segment.parts_s]
-    return max(stops) if stops else ASSUMED_STOP_S
+    return STOP_MARGIN * max(stops) if stops else ASSUMED_STOP_S
 
 
 def _parts_of_stop_s(segment: Segment) -> float:
-    return float(sum(segment.parts_s.get(part, 0.0) for part in ("step_end", "checkpoint", "publish")))
+    return float(sum(segment.parts_s.get(part, 0.0) for part in ("step_end", "checkpoint", "publish", "end")))
 
 
 def assumed_point(spec: JobSpec, workers: int, steps_per_s: float) -> OperatingPoint:

@@ -19,8 +19,8 @@ from tests.integration.command import LOWTIDE, Lowtide
 from tests.integration.conftest import Opening
 
 README = Path(__file__).resolve().parents[2] / "README.md"
-STEPS = 600
-CLOSES_SOON, LONG_ENOUGH = "20s", "60s"
+STEPS = 1200
+CLOSES_SOON, LONG_ENOUGH = "30s", "60s"
 NIGHTS_AT_MOST = 5
 
 
