@@ -26,15 +26,18 @@ def now(cells: Lattice, limited: bool) -> list[Run] | None:
 def run_now(problem: Problem) -> float:
     """Grams of the fixed zone and width that emits least when started at `problem.now` and never paused.
 
-    Windows, limits, deadline and pause costs are ignored, so that it is the hardest fair baseline.
+    Windows, limits, deadline and pauses are ignored, so that it is the hardest fair baseline; the one start that any
+    run from now on would pay, it pays too.
     """
     return run_now_g(lattice(problem))
 
 
 def run_now_g(cells: Lattice) -> float:
     """`run_now` where the lattice is there already."""
-    work = max(0.0, cells.problem.work_steps)
-    return min(run_g(cells, Run(0.0, work / way.steps_per_s, way)) for way in cells.ways)
+    problem = cells.problem
+    start_s = problem.pause.resume_s if problem.started and problem.current is None else 0.0
+    work = max(0.0, problem.work_steps)
+    return min(run_g(cells, Run(0.0, start_s + work / way.steps_per_s, way)) for way in cells.ways)
 
 
 def _fixed(cells: Lattice, way: Way, limited: bool) -> list[Run] | None:

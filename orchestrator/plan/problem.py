@@ -73,7 +73,7 @@ class Problem:
     """Where the job may run, half-open; None is always."""
     current: Current | None = None
     started: bool = False
-    """True once a segment has run: the next start costs a pause."""
+    """True where the next start costs what any start costs; False leaves the very first one out, as simulations do."""
     max_g_per_kwh: float | None = None
     """Never start above it unless the deadline asks for it."""
     basis: Basis = "measured"

@@ -224,7 +224,7 @@ def test_a_start_longer_than_a_slot_is_paid_over_several() -> None:
     assert plan(replace(asked, current=Current("A", 1), work_steps=5.0), "optimal").slots[0].start == at(0)
 
 
-def test_run_now_is_the_least_of_the_fixed_ways_whatever_windows_limits_and_starts_say() -> None:
+def test_run_now_is_the_least_of_the_fixed_ways_whatever_windows_and_limits_say() -> None:
     asked = problem(
         {"A": [500.0] * 4, "B": [300.0, 900.0, 900.0, 900.0]},
         2 * 3600.0,
@@ -233,5 +233,7 @@ def test_run_now_is_the_least_of_the_fixed_ways_whatever_windows_limits_and_star
         started=True,
         max_g_per_kwh=100.0,
     )
-    assert run_now(asked) == pytest.approx(1000.0)
-    assert plan(asked, "optimal").run_now_emissions_g == pytest.approx(1000.0)
+    one_start_g = 500.0 * 600 / 3600
+    assert run_now(asked) == pytest.approx(1000.0 + one_start_g)
+    assert plan(asked, "optimal").run_now_emissions_g == pytest.approx(1000.0 + one_start_g)
+    assert run_now(replace(asked, started=False)) == pytest.approx(1000.0)
