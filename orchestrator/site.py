@@ -134,6 +134,10 @@ def _absolute(zone: ZoneSite, base: Path, field: str) -> ZoneSite:
         update["file"] = base / zone.file.expanduser()
         if not update["file"].is_file():
             raise InputError(f"{field}.file: {zone.file} is not a file below {base}; mend the path")
-    if zone.checkpoints is not None and "://" not in zone.checkpoints:
+    if zone.checkpoints is not None:
+        if "://" in zone.checkpoints:
+            raise InputError(
+                f"{field}.checkpoints: {zone.checkpoints} is no folder, and only folders are supported yet"
+            )
         update["checkpoints"] = str(base / Path(zone.checkpoints).expanduser())
     return zone.model_copy(update=update)

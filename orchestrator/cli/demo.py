@@ -50,7 +50,9 @@ def demo(out: Path) -> None:
     out = out.resolve()
     shutil.rmtree(out / "state", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
-    console.print("1  DeepSpeed compiles its communication for CPUs (about a minute, the first time only)")
+    console.print(
+        "1  DeepSpeed compiles its communication for CPUs (about a minute, the first time only)", soft_wrap=True
+    )
     prepare()
     trace = read_trace(write_grid(out / "generated-grid.csv"))
     replay = Replay.begin(trace, utcnow(), speed=3600 / HOUR_S, start_s=BEGINS_AT_H * 3600)
@@ -74,11 +76,12 @@ def _check() -> None:
 def _jobs(at: Desk, out: Path, console: Console) -> None:
     console.print("2  A local Ray starts, on loopback")
     console.print(f"   Ray dashboard: {attach(at.site).dashboard_url}", highlight=False)
-    console.print("3  A short warm-up job measures this machine's speed, watts and the cost of a start")
+    console.print("3  A short warm-up job measures this machine's speed, watts and the cost of a start", soft_wrap=True)
     warm_up = _write_spec(out / "warm-up.yaml", "warm-up", WARM_UP_STEPS, "now")
     _drive(at, warm_up)
     steps = max(2 * WARM_UP_STEPS, round(TRAIN_S * _measured_steps_per_s(at, warm_up)))
-    console.print(f"4  The main job: {steps} steps, planned for the clean hours of a grid whose day takes 6 minutes")
+    told = f"4  The main job: {steps} steps, planned for the clean hours of a grid whose day takes 6 minutes"
+    console.print(told, soft_wrap=True)
     job_id = _drive(at, _write_spec(out / "demo.yaml", "demo", steps, "optimal"))
     console.print("5  The report")
     show_report(at, job_id)

@@ -28,9 +28,9 @@ def reason(cells: Lattice, runs: Sequence[Run], misses_deadline: bool, over_limi
 
 
 def _runs(cells: Lattice, way: Way) -> str:
+    if cells.end_s <= 0:  # nothing beyond the deadline is told apart: no figure would be true
+        return "runs: its deadline has passed"
     text = f"runs: {cells.price_at(way.zone_index, 0.0):.0f} g/kWh"
-    if cells.end_s <= 0:
-        return text
     cleaner = cells.is_open & (cells.g_per_kwh.min(axis=0) < cells.price_at(way.zone_index, 0.0))
     ahead_s = float(cells.edge_s[int(cleaner.argmax())]) if cleaner.any() else cells.end_s
     if ahead_s <= 0:
@@ -50,6 +50,8 @@ def _range(cells: Lattice, way: Way) -> str:
 
 def _waits(cells: Lattice, first: Run) -> str:
     until = _clock(cells, first.start_s)
+    if cells.end_s <= 0:
+        return f"waits until {until}: its deadline has passed"
     if len(cells.is_open) and not cells.is_open[0]:
         return f"waits until {until}: outside its windows"
     then = cells.price_at(first.way.zone_index, first.start_s)

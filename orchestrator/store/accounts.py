@@ -5,14 +5,14 @@ The ledger adds it up; `report`, `status` and the metrics show the figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import cast, get_args
 
 from sqlalchemy.orm import Session
 
 from cluster.api import Ended, Reason
-from orchestrator.account import Account, Intensity, SegmentFacts, ZoneFacts
+from orchestrator.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts
 from orchestrator.plan.record import read
 from orchestrator.signal.forecast import Kind, Signal
 from orchestrator.site import Site
@@ -45,9 +45,20 @@ def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account
         segments=[_segment(segment) for segment in segments],
         rows=facts.rows_of(session, job.id),
         intensities=[*map(_intensity, said), *_to_come(session, zones)],
+        transfers=_transfers(segments),
         planned=read(job.plan).slots if job.plan else (),
         generated_grid=any("generated" in (row.note or "") for row in said),
     )
+
+
+def _transfers(segments: Sequence[Segment]) -> list[Transfer]:
+    """Checkpoints that a segment brought from the folder of another zone, charged where they came from."""
+    moves = zip(segments, segments[1:], strict=False)
+    return [
+        Transfer(segment.ordered_at, before.zone, before.checkpoint_bytes or 0)
+        for before, segment in moves
+        if segment.restore_from is not None
+    ]
 
 
 def _to_come(session: Session, zones: Iterable[str]) -> Iterator[Intensity]:

@@ -6,6 +6,7 @@ The ledger and the report derive every figure from them.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -119,9 +120,13 @@ def keep_forecast(session: Session, zone: str, now: datetime, forecast: Forecast
 
 
 def forecasts(session: Session) -> dict[str, Forecast]:
-    """The newest forecast of every zone that has one."""
-    rows = session.scalars(select(ForecastRow))
-    return {row.zone: from_json(row.forecast) for row in rows if row.forecast is not None}
+    """The newest forecast of every zone that has one; stale where its providers have failed since."""
+    found = {}
+    for row in session.scalars(select(ForecastRow)):
+        if row.forecast is not None:
+            forecast = from_json(row.forecast)
+            found[row.zone] = replace(forecast, stale=forecast.stale or row.fault is not None)
+    return found
 
 
 def forecast_fault(session: Session, zone: str) -> str | None:

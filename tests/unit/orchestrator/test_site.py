@@ -52,6 +52,7 @@ def test_a_zone_takes_one_provider_or_a_chain(tmp_path: Path) -> None:
         ({"zones": {"DE": {"provider": "demo", "pue": 0.8}}}, "zones.DE.pue: "),
         ({"zones": {"DE": {"provider": "csv"}}}, "zones.DE: provider csv needs file"),
         ({"zones": {"DE": {"provider": "csv", "file": "no.csv"}}}, "zones.DE.file: no.csv is not a file below"),
+        ({"zones": {"DE": {"provider": "demo", "checkpoints": "s3://a/b"}}}, "only folders are supported yet"),
         ({"slot": 15}, "slot: 15 is not an amount with its unit"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+import jobs
 from orchestrator.cli import main
 
 SPEC: dict[str, Any] = {
@@ -185,3 +187,16 @@ def test_help_imports_nothing_heavy() -> None:
     code = f"import sys, orchestrator.cli.app; print([m for m in {heavy} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize(
+    "example", sorted((Path(jobs.__file__).parent / "examples").glob("*.yaml")), ids=lambda p: p.stem
+)
+def test_a_shipped_example_is_admitted(folder: Path, lowtide: Lowtide, example: Path) -> None:
+    (folder / "corpus").mkdir()
+    (folder / "corpus" / "a.txt").write_text("some text")
+    (folder / "teacher").mkdir()
+    shutil.copy(example, folder)
+    code, out, err = lowtide("plan", example.name, "--json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["slots"]

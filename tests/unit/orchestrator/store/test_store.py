@@ -117,7 +117,8 @@ def test_a_fault_keeps_the_earlier_forecast_and_says_why(store: Store) -> None:
         facts.keep_forecast(session, "DE", NOW, forecast(300, 0), None)
         facts.keep_forecast(session, "DE", NOW, None, "electricity_maps: zone DE: no answer")
     with store.read() as session:
-        assert facts.forecasts(session)["DE"].at(NOW + timedelta(minutes=1)) == 300
+        kept = facts.forecasts(session)["DE"]
+        assert (kept.at(NOW + timedelta(minutes=1)), kept.stale) == (300, True)
         assert facts.forecast_fault(session, "DE") == "electricity_maps: zone DE: no answer"
 
 
