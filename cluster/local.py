@@ -176,6 +176,7 @@ def _environment(token: str) -> dict[str, str]:
         TOKEN_VARIABLE: token,
         "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "disabled"),  # on loopback, one user's
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # its actors would hold a head that is told to end for 30 s
         LOOPBACK_VARIABLE: "0",
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONSAFEPATH": "1",  # a user's own jobs/ or cluster/ folder must not shadow this installation's
@@ -260,7 +261,15 @@ def _own(record: Record) -> list[psutil.Process]:
                 own.append(process)
         except psutil.Error:
             continue  # another user's, or gone meanwhile
-    return [process for process in own if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    return list(filter(_lives, own))
+
+
+def _lives(process: psutil.Process) -> bool:
+    """False for one that has ended, also where nobody has taken its exit code yet, as in a container without init."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _end(record: Record) -> int:
@@ -270,12 +279,15 @@ def _end(record: Record) -> int:
         _signal(process, hard=False)  # Ray's head ends its children in order
     _, left = psutil.wait_procs(first, timeout=STOP_TIMEOUT_S / 2)
     for _ in range(3):  # a dying parent may have begun another child meanwhile
-        rest = list({process.pid: process for process in [*left, *_own(record)]}.values())
+        rest = list({process.pid: process for process in [*filter(_lives, left), *_own(record)]}.values())
         if not rest:
             return len(first)
         for process in rest:
             _signal(process, hard=True)
         _, left = psutil.wait_procs(rest, timeout=STOP_TIMEOUT_S / 2)
+    left = list(filter(_lives, left))
+    if not left:
+        return len(first)
     pids = ", ".join(str(process.pid) for process in left)
     raise Unavailable(f"processes {pids} of the embedded Ray do not end; look at them with ps")
 

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from cluster.local import TOKEN_VARIABLE, _read
+from cluster.local import TOKEN_VARIABLE, _lives, _read
 from tests.integration.command import Lowtide
 
 Opening = Callable[..., Lowtide]
@@ -44,6 +44,6 @@ def lowtide_at(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Opening]:
     for lowtide in opened:
         own = processes_of(lowtide.state)
         lowtide.run("down")
-        assert not [process for process in own if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+        assert list(filter(_lives, own)) == []
         assert not (lowtide.state / "ray.json").exists()
         lowtide.store.close()
