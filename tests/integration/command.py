@@ -27,7 +27,6 @@ Value = TypeVar("Value")
 LOWTIDE = str(Path(sys.executable).with_name("lowtide"))
 WITHIN_S = 300.0
 """What no wait should ever need: it ends a test that hangs, and says nothing of how fast the product is."""
-ENDED = ("done", "failed", "cancelled")
 LLAMA = {
     "model_type": "llama",
     "hidden_size": 32,

@@ -19,7 +19,7 @@ from cluster.api import start_local
 from orchestrator import grid
 from orchestrator.controller.learn import Learned, learn
 from orchestrator.replay import Replay, Trace
-from tests.integration.command import ENDED, Lowtide
+from tests.integration.command import Lowtide
 from tests.integration.conftest import Opening
 from tests.integration.test_resume_bitwise import differences
 
@@ -27,8 +27,6 @@ STAGES = (1, 2, 3)
 PAUSES = 2
 SLOT_S = 5
 CLEAN_G, DIRTY_G = 20.0, 900.0
-WORKERS = {"count": 2, "gpus": 0, "cpus": 0.15}
-"""So little that the jobs of all stages find room beside each other on two cores: starts take most of the time."""
 TRAIN_S = 12.0
 """Seconds of training that each job gets, at the speed of one that has the machine to itself."""
 REPORT_KEYS = {
@@ -71,7 +69,7 @@ def place(lowtide_at: Opening) -> Iterator[Place]:
             providers={"electricity_maps": {"base_url": server.url, "timeout": "5s"}},
         )
         start_local(str(site.state), "DE")
-        site.run("run", site.spec("first", training=training(40), workers=WORKERS))
+        site.run("run", site.spec("first", training=training(40)))
         with site.store.read() as session:
             learned = learn(session, site.job("first").likeness)
         assert 2 in learned.points
@@ -83,33 +81,21 @@ def place(lowtide_at: Opening) -> Iterator[Place]:
 
 @pytest.fixture(scope="module")
 def trained(place: Place) -> Lowtide:
-    """Each stage's job undisturbed, and the same paused twice by the user; those of one kind side by side."""
+    """Each stage's job undisturbed, and the same paused twice by the user, one after the other."""
     site, steps = place.site, place.steps(TRAIN_S)
     with site.serving():
-        for kind, pauses in (("whole", 0), ("pieces", PAUSES)):
-            names = [f"{kind}-{stage}" for stage in STAGES]
-            for stage, name in zip(STAGES, names, strict=True):
+        for stage in STAGES:
+            for kind, pauses in (("whole", 0), ("pieces", PAUSES)):
+                name = f"{kind}-{stage}"
                 deepspeed = {"zero_optimization": {"stage": stage}}
-                site.run("submit", site.spec(name, training=training(steps), workers=WORKERS, deepspeed=deepspeed))
-            see_through(site, names, pauses)
+                site.run("submit", site.spec(name, training=training(steps), deepspeed=deepspeed))
+                for _ in range(pauses):
+                    site.until(lambda name=name: site.training(name), name)
+                    site.run("pause", name)
+                    site.until(lambda name=name: site.job(name).state == "paused", name)
+                    site.run("resume", name)
+                site.until(lambda name=name: site.job(name).state == "done", name)
     return site
-
-
-def see_through(site: Lowtide, names: list[str], pauses: int) -> None:
-    """Wait until the jobs are done; each one's first segments are paused as soon as they train, then resumed."""
-    asked: dict[str, int] = dict.fromkeys(names, 0)
-
-    def step() -> bool:
-        for name in names:
-            job, segment = site.job(name), site.training(name)
-            if segment is not None and segment.n <= pauses and asked[name] < segment.n:
-                site.run("pause", name)
-                asked[name] = segment.n
-            elif job.state == "paused" and job.wish == "hold":
-                site.run("resume", name)
-        return all(site.job(name).state in ENDED for name in names)
-
-    site.until(step, *names)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -152,7 +138,7 @@ def planned(place: Place, trained: Lowtide) -> Lowtide:
     clean_s = 2 * resume_s + 10  # a start fits into a clean stretch twice, so a second stretch ends the job
     clean, dirty = [CLEAN_G] * round(clean_s / SLOT_S), [DIRTY_G] * round(30 / SLOT_S)
     carbon = {"policy": "optimal", "finish_by": "30m"}
-    spec = site.spec("planned", training=training(place.steps(clean_s - SLOT_S)), workers=WORKERS, carbon=carbon)
+    spec = site.spec("planned", training=training(place.steps(clean_s - SLOT_S)), carbon=carbon)
     place.replays["DE"] = replay_of(*clean, *dirty)
     site.run("run", spec)
     return site
