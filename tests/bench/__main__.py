@@ -79,7 +79,7 @@ def _arguments() -> Any:
     parser.add_argument("--data", type=Path, default=Path(shared), help="folder of the recorded grids")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to FILE, too")
     parser.add_argument("--whole", action="store_true", help="plan every start of the oracle's table (minutes)")
-    parser.add_argument("--rounds", type=int, default=Options.rounds, help="pairs of training runs (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=Options.rounds, help="turns of each way to train (%(default)s)")
     arguments = parser.parse_args()
     unknown = [name for name in arguments.names if name not in BENCHES]
     if unknown:

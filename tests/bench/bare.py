@@ -1,6 +1,6 @@
 """The very loop that segments run, without lowtide around it: in a bare TorchTrainer, or as one of torchrun's ranks.
-In: a JSON file with a segment's order, seconds to warm up and to train, and a file to report to. Out: that report.
-`tests.bench.training` submits it as a Ray job or starts it by torchrun; it runs by path, knowing nothing of `tests`.
+In: a JSON file with a segment's order, a file to count steps in, and seconds after which to end. Out: the counts.
+`tests.bench.ground` submits it as a Ray job or starts it by torchrun; it runs by path, knowing nothing of `tests`.
 
 It imports of `cluster` no more than the reader of orders: no meter hears of it, and no control actor.
 """
@@ -9,55 +9,49 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from cluster.order import read_order
-from jobs.place import Outcome, Place
+from jobs.place import Place
 
 
-class Stopwatch:
-    """A Watch that tells nobody anything; it ends the loop once that has trained for long enough."""
+class Counter:
+    """A Watch that tells nobody: it writes 16 bytes a step to a file, and ends the loop when its time is up."""
 
-    def __init__(self, task: dict[str, Any]) -> None:
-        self._warm_s: float = task["warm_s"]
-        self._enough_s: float = task["warm_s"] + task["train_s"]
-        self._report = Path(task["report"])
-        self._warm: tuple[int, float] | None = None
-        self._last = (0, 0.0)
+    def __init__(self, task: dict[str, Any], rank: int) -> None:
+        self._enough_s: float = task["train_s"]
+        self._counts = task["counts"] if rank == 0 else None
+        self._file: int | None = None
+        self._trained_s = 0.0
 
     def phase(self, name: str) -> None:
         """Nobody is told."""
 
     def stop_wanted(self) -> bool:
         """Whether the time is up."""
-        return self._last[1] >= self._enough_s
+        return self._trained_s >= self._enough_s
 
     def stepped(self, step: int, steps: int, loss: float | None, trained_steps: int, trained_s: float) -> None:
-        """Keep the last figures and those at the end of the warm-up."""
-        self._last = (trained_steps, trained_s)
-        if self._warm is None and trained_s >= self._warm_s:
-            self._warm = self._last
-            self._report.with_suffix(".warm").touch()  # who measures the processes' CPU time starts now
-
-    def write(self, outcome: Outcome) -> None:
-        """Report the steps and seconds since the warm-up."""
-        warm = self._warm or (0, 0.0)
-        steps, duration_s = self._last[0] - warm[0], self._last[1] - warm[1]
-        self._report.write_text(json.dumps({"steps": steps, "duration_s": duration_s, "parts_s": outcome.parts_s}))
+        """Write the time and the number of steps."""
+        self._trained_s = trained_s
+        if self._counts is None:
+            return
+        if self._file is None:
+            self._file = os.open(self._counts, os.O_RDWR | os.O_CREAT)
+        os.pwrite(self._file, struct.pack("dd", time.time(), trained_steps), 0)
 
 
 def train(task: dict[str, Any], rank: int, world_size: int, local_rank: int) -> None:
-    """One rank's run; rank 0 reports."""
+    """One rank's run."""
     from jobs.train import run
 
     order = read_order(task["order"])
     place = Place(rank, world_size, local_rank, "cpu", Path(order.checkpoints), None, order.segment_id)
-    watch = Stopwatch(task)
-    outcome = run(order.spec, place, watch)
-    if rank == 0:
-        watch.write(outcome)
+    run(order.spec, place, Counter(task, rank))
 
 
 def in_ray_train(task: dict[str, Any]) -> None:

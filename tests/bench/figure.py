@@ -22,8 +22,8 @@ class Options:
     """Folder of the recorded grids; it may be absent."""
     whole: bool = False
     """Plan every start of the oracle's table instead of a sample."""
-    rounds: int = 4
-    """Pairs of training runs that throughput is measured by."""
+    rounds: int = 12
+    """Turns of each side that throughput is measured by."""
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from tests.standin import StandInCluster
 COUNTS = (100, 300, 1000)
 GOAL_S = 1.0
 STEADY = 10
-MOST_PASSES = 60
+MOST_PASSES = 30
 """Passes after which jobs that still have no plan are counted and reported."""
 EVERY = timedelta(seconds=15)
 
