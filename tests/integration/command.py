@@ -162,11 +162,12 @@ class Lowtide:
     def until(
         self, seen: Callable[[], Value], *job_ids: str, within_s: float = WITHIN_S, pause_s: float = 0.2
     ) -> Value:
-        """The first value of `seen` that is true; fails with the jobs' stories where one of them fails, or too late."""
+        """The first value of `seen` that is true; fails with the jobs' stories where one has ended, or too late."""
         deadline_s = time.monotonic() + within_s
-        while not (value := seen()):
-            failed = [job_id for job_id in job_ids if self.job(job_id).state == "failed"]
-            if failed or time.monotonic() > deadline_s:
-                raise AssertionError("\n".join(self.story(job_id) for job_id in failed or job_ids))
+        while True:
+            over = any(self.job(job_id).state in jobs.ENDED_STATES for job_id in job_ids)
+            if value := seen():
+                return value
+            if over or time.monotonic() > deadline_s:
+                raise AssertionError("\n".join(self.story(job_id) for job_id in job_ids))
             time.sleep(pause_s)
-        return value

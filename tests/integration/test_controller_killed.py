@@ -18,6 +18,8 @@ from cluster.order import read_result, result_path
 from tests.integration.command import Lowtide
 from tests.integration.conftest import Opening
 
+pytestmark = pytest.mark.timeout(1800)  # its fixtures take minutes where others use the machine, too
+
 STEPS = 1200
 """More than any machine takes in the time that a segment goes on without a controller."""
 RENEW_WITHIN = "20s"

@@ -18,6 +18,8 @@ from jobs.spec import utc
 from tests.integration.command import LOWTIDE, Lowtide
 from tests.integration.conftest import Opening
 
+pytestmark = pytest.mark.timeout(1800)  # its fixtures take minutes where others use the machine, too
+
 README = Path(__file__).resolve().parents[2] / "README.md"
 STEPS = 1200
 CLOSES_SOON, LONG_ENOUGH = "30s", "60s"

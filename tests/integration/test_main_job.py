@@ -23,11 +23,13 @@ from tests.integration.command import Lowtide
 from tests.integration.conftest import Opening
 from tests.integration.test_resume_bitwise import differences
 
+pytestmark = pytest.mark.timeout(1800)  # its fixtures take minutes where others use the machine, too
+
 STAGES = (1, 2, 3)
 PAUSES = 2
 SLOT_S = 5
 CLEAN_G, DIRTY_G = 20.0, 900.0
-TRAIN_S = 12.0
+TRAIN_S = 18.0
 """Seconds of training that each job gets, at the speed of one that has the machine to itself."""
 REPORT_KEYS = {
     *("job", "state", "step", "metrics", "segments", "workers", "phases", "energy_j", "unmetered_s", "pue"),

@@ -16,6 +16,8 @@ from tests.integration.conftest import Opening
 from tests.nvml import build
 from tests.nvml.curves import energy_j, exact_j
 
+pytestmark = pytest.mark.timeout(1800)  # its fixtures take minutes where others use the machine, too
+
 SHAPES = ("square", "sawtooth")
 UUIDS = [f"GPU-00000000-0000-0000-0000-{index:012d}" for index in range(len(SHAPES))]
 
