@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import signal
 import sys
 import time
 import traceback
@@ -36,6 +37,7 @@ BENCHES = {
 def main() -> None:
     """Measure what was asked for, one after the other."""
     arguments = _arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended on the way out
     options = Options(arguments.data, arguments.whole, arguments.rounds)
     console = Console(width=None if sys.stdout.isatty() else 140)
     load = os.getloadavg()[0]

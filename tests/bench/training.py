@@ -8,6 +8,7 @@ torchrun runs before Ray starts and after it has ended, so that nothing of Ray's
 from __future__ import annotations
 
 import math
+import os
 import statistics
 import sys
 import tempfile
@@ -95,6 +96,8 @@ def _ratios(ours: Side, theirs: Side, alone: Sequence[float]) -> list[Figure]:
     error = f"standard error {statistics.stdev(logs) / math.sqrt(len(logs)):.3f}" if len(logs) > 1 else ""
     return [
         Figure("throughput over a bare TorchTrainer", ratio, at_least=GOAL, note=error),
+        Figure("workers' CPU time a step, over the bare one's", _per_step_s(ours) / _per_step_s(theirs)),
+        Figure("cores added beside the workers", _beside(ours) - _beside(theirs), "cores", note=f"of {os.cpu_count()}"),
         Figure("throughput over torchrun", ours.steps_per_s / torchrun, note="which has no Ray beside it"),
         Figure("bare TorchTrainer over torchrun", theirs.steps_per_s / torchrun),
     ]
@@ -111,19 +114,28 @@ def _latencies(stays: Sequence[Stay]) -> list[Figure]:
 
 def _throughput(ours: Side, theirs: Side, alone: Sequence[float]) -> Table:
     rows = [
-        [side.name, f"{side.steps_per_s:.3f}", str(sum(side.steps)), f"{sum(side.seconds):.0f}", _per_step(side)]
+        [
+            side.name,
+            f"{side.steps_per_s:.3f}",
+            str(sum(side.steps)),
+            f"{sum(side.seconds):.0f}",
+            f"{_per_step_s(side):.3f}",
+        ]
         for side in (ours, theirs)
     ]
-    between = f"{min(alone):.3f} to {max(alone):.3f}"
     return Table(
         "Throughput",
         ("way", "steps/s", "steps", "s", "workers' CPU s a step"),
-        [*rows, ["torchrun", f"{_mean(alone):.3f}", "", between, ""]],
+        [*rows, *(["torchrun", f"{steps_per_s:.3f}", "", "", ""] for steps_per_s in alone)],
     )
 
 
-def _per_step(side: Side) -> str:
-    return f"{side.cores.get('workers', 0.0) / side.steps_per_s:.3f}"
+def _per_step_s(side: Side) -> float:
+    return side.cores["workers"] / side.steps_per_s
+
+
+def _beside(side: Side) -> float:
+    return math.fsum(used for kind, used in side.cores.items() if kind != "workers")
 
 
 def _cores(ours: Side, theirs: Side) -> Table:
