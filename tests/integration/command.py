@@ -89,19 +89,20 @@ class Lowtide:
         pipe = subprocess.PIPE
         return subprocess.Popen(line, cwd=self.folder, env=env, text=True, stdout=pipe, stderr=pipe)
 
-    def end(self, process: subprocess.Popen[str], code: int = 0) -> str:
+    def end(self, process: subprocess.Popen[str], code: int | None = 0) -> str:
         """Wait for a command; what it wrote to stdout."""
         return self.both(process, code)[0]
 
-    def both(self, process: subprocess.Popen[str], code: int = 0) -> tuple[str, str]:
-        """Wait for a command; what it wrote to stdout and to stderr."""
+    def both(self, process: subprocess.Popen[str], code: int | None = 0) -> tuple[str, str]:
+        """Wait for a command; what it wrote to stdout and to stderr. None allows any exit code."""
         with process:
             try:
                 output, errors = process.communicate(timeout=2 * WITHIN_S)
             except BaseException:
                 process.kill()
                 raise
-        assert process.returncode == code, f"{process.args} ended with {process.returncode}\n{output}\n{errors}"
+        ended = f"{process.args} ended with {process.returncode}\n{output}\n{errors}"
+        assert code is None or process.returncode == code, ended
         assert "Traceback" not in errors, errors
         return output, errors
 
