@@ -142,7 +142,7 @@ def test_each_segment_tells_its_own_joules(site: Lowtide, trained: dict[int, tup
 
 @pytest.fixture(scope="module")
 def planned(site: Lowtide, replays: dict[str, Replay], trained: dict[int, tuple[str, str]]) -> Lowtide:
-    """The site after `lowtide run` has driven a job, measured before, through a grid that turns dirty before its end."""
+    """The site after `lowtide run` has driven a job, measured before, through a grid that turns dirty half-way."""
     with site.store.read() as session:
         learned = learn(session, site.job(trained[2][1]).likeness)
     clean_s = 2 * learned.pause.resume_s + 10  # a start fits into a clean stretch twice, so a second one ends the job
