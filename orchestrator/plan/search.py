@@ -156,13 +156,9 @@ class Search:
             return 0
         quanta, price = int(self.grid.quanta[index, cell]), self.grid.price[index, cell]
         value = self.running[cell, index, left]
-        for used in range(min(quanta, left), 0, -1):
-            after = self.paused[cell + 1, self.place[index], left - used]
-            if used == quanta:
-                after = min(after, self.running[cell + 1, index, left - used])
-            if used * price + after == value:
-                return used
-        return 0
+        if quanta <= left and quanta * price + self.running[cell + 1, index, left - quanta] == value:
+            return quanta
+        return _most(self.paused[cell + 1, self.place[index]], min(quanta, left), left, price, 0.0, value)
 
     def _beginning(self, cell: int, state: tuple[str, int], left: int) -> tuple[int, int, int]:
         """Way, quanta used of `cell` and quanta that the start takes; quanta 0 where the job waits."""
@@ -175,10 +171,9 @@ class Search:
                 taken, owed = 0, 0.0
             if left + taken >= self.running.shape[2]:
                 continue
-            for used in range(min(int(self.grid.quanta[index, cell]), left + taken), 0, -1):
-                after = self.running[cell + 1, index, left + taken - used]
-                if used * self.grid.price[index, cell] + after + owed == value:
-                    return index, used, taken
+            most, price = min(int(self.grid.quanta[index, cell]), left + taken), self.grid.price[index, cell]
+            if used := _most(self.running[cell + 1, index], most, left + taken, price, owed, value):
+                return index, used, taken
         return 0, 0, 0
 
     def _run(self, cell: int, index: int, used: int, early: bool) -> Run:
@@ -187,6 +182,13 @@ class Search:
             used_s = min(end_s - start_s, used * self.grid.quantum / self.ways[index].steps_per_s)
             start_s, end_s = (start_s, start_s + used_s) if early else (end_s - used_s, end_s)
         return Run(start_s, end_s, self.ways[index])
+
+
+def _most(after: Floats, most: int, left: int, price: float, owed: float, value: float) -> int:
+    """The most quanta, up to `most` of the `left`, whose use is worth exactly `value`; 0 where none is."""
+    used = np.arange(most, 0, -1)
+    found = np.flatnonzero(used * price + after[left - used] + owed == value)
+    return int(used[found[0]]) if len(found) else 0
 
 
 def _used(after: Floats, most: int, price: float) -> Floats:
