@@ -8,6 +8,8 @@ from __future__ import annotations
 import math
 import shutil
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from orchestrator.cli.drive import drive_job
 from orchestrator.cli.show import show_report, write_report
 from orchestrator.cli.submit import admit_and_store
 from orchestrator.controller import utcnow
-from orchestrator.controller.learn import learn
+from orchestrator.controller.learn import Learned, learn
 from orchestrator.grid import start
 from orchestrator.replay import Replay, read_trace
 from orchestrator.site import read_site
@@ -33,13 +35,15 @@ from orchestrator.store.jobs import likeness, segments_of
 ZONE = "DEMO"
 WORKERS = 2
 HOUR_S = 15
-"""Real seconds that an hour of the generated grid takes: a day passes in six minutes."""
-BEGINS_AT_H = 6
-"""Where in its day the grid begins: Ray's start and the warm-up take it into the clean hours around noon."""
-TRAIN_S = 110.0
-"""Seconds of training, at the speed that the warm-up measures: more than one clean stretch holds."""
-FINISH_BY = "330s"
-"""Before the next noon's clean hours: the rest of this noon's and the night's must do, with a pause between them."""
+"""Real seconds that an hour of the generated grid takes at least: a day passes in six minutes."""
+HOURS_A_START = 2.6
+"""A start may take so many of those hours: on a machine that starts slowly the day is longer, for a pause to pay."""
+BEGINS_AT_H = 9
+"""Where in its day the grid stands when the main job is submitted: as the clean hours around noon begin."""
+TRAIN_H = 7.3
+"""Length of the training in hours of that grid: more than one clean stretch holds."""
+FINISH_BY_H = 22
+"""Before the clean hours of the next noon: this noon's and the night's must do, with a pause between them."""
 WARM_UP_STEPS = 40
 
 
@@ -54,16 +58,31 @@ def demo(out: Path) -> None:
         "1  DeepSpeed compiles its communication for CPUs (about a minute, the first time only)", soft_wrap=True
     )
     prepare()
+    try:
+        with _squeezed(out, HOUR_S) as at:
+            console.print("2  A local Ray starts, on loopback")
+            console.print(f"   Ray dashboard: {attach(at.site).dashboard_url}", highlight=False)
+            learned = _warm_up(at, out, console)
+        # The grid begins its day anew, so that the job is submitted at the same hour wherever the warm-up ended.
+        hour_s = max(HOUR_S, math.ceil(learned.pause.resume_s / HOURS_A_START))
+        with _squeezed(out, hour_s) as at:
+            _main_job(at, out, hour_s, learned.points[WORKERS].steps_per_s, console)
+    finally:
+        stop_local(str(out / "state"))
+
+
+@contextmanager
+def _squeezed(out: Path, hour_s: int) -> Iterator[Desk]:
+    """A site whose grid is replayed on loopback, an hour of it in `hour_s` seconds."""
     trace = read_trace(write_grid(out / "generated-grid.csv"))
-    replay = Replay.begin(trace, utcnow(), speed=3600 / HOUR_S, start_s=BEGINS_AT_H * 3600)
+    replay = Replay.begin(trace, utcnow(), speed=3600 / hour_s, start_s=BEGINS_AT_H * 3600)
     with start({ZONE: replay}) as grid:
-        site = read_site(_write_site(out / "lowtide.yaml", grid.url))
+        site = read_site(_write_site(out / "lowtide.yaml", grid.url, hour_s))
         store = Store(site.store_url)
         try:
-            _jobs(Desk(site, store), out, console)
+            yield Desk(site, store)
         finally:
             store.close()
-            stop_local(str(site.state))
 
 
 def _check() -> None:
@@ -73,16 +92,23 @@ def _check() -> None:
             raise Unavailable(f"{finding.what}: {finding.text}")
 
 
-def _jobs(at: Desk, out: Path, console: Console) -> None:
-    console.print("2  A local Ray starts, on loopback")
-    console.print(f"   Ray dashboard: {attach(at.site).dashboard_url}", highlight=False)
+def _warm_up(at: Desk, out: Path, console: Console) -> Learned:
+    """What a short job of the same kind measures here."""
     console.print("3  A short warm-up job measures this machine's speed, watts and the cost of a start", soft_wrap=True)
-    warm_up = _write_spec(out / "warm-up.yaml", "warm-up", WARM_UP_STEPS, "now")
+    warm_up = _write_spec(out / "warm-up.yaml", "warm-up", WARM_UP_STEPS, "now", "1h")
     _drive(at, warm_up)
-    steps = max(2 * WARM_UP_STEPS, round(TRAIN_S * _measured_steps_per_s(at, warm_up)))
-    told = f"4  The main job: {steps} steps, planned for the clean hours of a grid whose day takes 6 minutes"
-    console.print(told, soft_wrap=True)
-    job_id = _drive(at, _write_spec(out / "demo.yaml", "demo", steps, "optimal"))
+    with at.store.read() as session:
+        learned = learn(session, likeness(read_spec(warm_up)))
+    if WORKERS not in learned.points:
+        raise JobFault("the warm-up measured no speed; `lowtide logs warm-up` says why")
+    return learned
+
+
+def _main_job(at: Desk, out: Path, hour_s: int, steps_per_s: float, console: Console) -> None:
+    steps = max(2 * WARM_UP_STEPS, round(TRAIN_H * hour_s * steps_per_s))
+    day = f"a grid whose day takes {hour_s * 24 / 60:g} minutes"
+    console.print(f"4  The main job: {steps} steps, planned for the clean hours of {day}", soft_wrap=True)
+    job_id = _drive(at, _write_spec(out / "demo.yaml", "demo", steps, "optimal", f"{FINISH_BY_H * hour_s}s"))
     console.print("5  The report")
     show_report(at, job_id)
     for path in write_report(at, job_id, out):
@@ -106,14 +132,6 @@ def _drive(at: Desk, spec_file: Path) -> str:
     return job_id
 
 
-def _measured_steps_per_s(at: Desk, spec_file: Path) -> float:
-    with at.store.read() as session:
-        points = learn(session, likeness(read_spec(spec_file))).points
-    if WORKERS not in points:
-        raise JobFault("the warm-up measured no speed; `lowtide logs warm-up` says why")
-    return points[WORKERS].steps_per_s
-
-
 def write_grid(path: Path) -> Path:
     """A week of generated intensities, clean around noon (sun) and after midnight (wind), as a CSV of hours."""
     first = datetime(2026, 3, 1, tzinfo=timezone.utc)
@@ -132,11 +150,11 @@ def _intensity_g_per_kwh(hour: float) -> float:
     return 430 - 395 * around(12.25, 3.1) - 398 * around(0.75, 3.1) + 90 * around(18.5, 1.8)
 
 
-def _write_site(path: Path, url: str) -> Path:
+def _write_site(path: Path, url: str, hour_s: int) -> Path:
     site = {
         "state": "./state",
         "ray": "local",
-        "slot": f"{HOUR_S}s",
+        "slot": f"{hour_s}s",
         "renew_within": "60s",
         "zones": {ZONE: {"provider": "electricity_maps", "pue": 1.2}},
         "providers": {"electricity_maps": {"base_url": url, "timeout": "5s"}},
@@ -144,7 +162,7 @@ def _write_site(path: Path, url: str) -> Path:
     return _write_yaml(path, site, "The demo's site: one zone, whose grid is generated and replayed on loopback.")
 
 
-def _write_spec(path: Path, name: str, steps: int, policy: str) -> Path:
+def _write_spec(path: Path, name: str, steps: int, policy: str, finish_by: str) -> Path:
     library = Path(sysconfig.get_paths()["stdlib"])
     spec = {
         "name": name,
@@ -167,7 +185,7 @@ def _write_spec(path: Path, name: str, steps: int, policy: str) -> Path:
         "training": {"steps": steps, "batch_size": 16, "micro_batch_size": 8, "learning_rate": 1.0e-3, "seed": 0},
         "deepspeed": {"zero_optimization": {"stage": 2}},
         "workers": {"count": WORKERS, "gpus": 0, "cpus": 1},
-        "carbon": {"policy": policy, "finish_by": FINISH_BY},
+        "carbon": {"policy": policy, "finish_by": finish_by},
         "checkpoint": {"every": "60s"},
     }
     return _write_yaml(path, spec, "The sources of Python's standard library: real text that every machine has.")
