@@ -215,6 +215,13 @@ def start_local(state: str, zone: str, cpus: int | None = None) -> str:
     return start(state, zone, cpus)
 
 
+def find_local(state: str) -> str | None:
+    """The address of the embedded Ray of a state folder; None where none runs."""
+    from cluster.local import find
+
+    return find(state)
+
+
 def stop_local(state: str) -> bool:
     """End the embedded Ray of a state folder by its own process ids; False where none runs."""
     from cluster.local import stop

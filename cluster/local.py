@@ -89,6 +89,12 @@ def start(state: str, zone: str, cpus: int | None = None) -> str:
         return record.address
 
 
+def find(state: str) -> str | None:
+    """The GCS address of the state folder's Ray where it runs; None where it does not, and none is started."""
+    record = _read(Path(state).resolve())
+    return record.address if record is not None and _answers(record) else None
+
+
 def stop(state: str) -> bool:
     """End the state folder's Ray by its own process ids; False where none ran."""
     folder = Path(state).resolve()

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 
-from cluster.api import Cluster, connect, start_local
+from cluster.api import Cluster, connect, find_local, start_local
+from jobs.spec import Unavailable
 from orchestrator.site import Site
 
 
@@ -23,4 +24,18 @@ def attach(site: Site) -> Cluster:
     """
     if is_embedded(site):
         return connect(start_local(str(site.state), next(iter(site.zones))))
-    return connect(os.environ["RAY_ADDRESS"] if site.ray == "auto" else site.ray)
+    return connect(_address(site))
+
+
+def attach_if_running(site: Site) -> Cluster:
+    """The site's cluster, for who only reads: an embedded Ray that does not run is not started, but Unavailable."""
+    if not is_embedded(site):
+        return connect(_address(site))
+    address = find_local(str(site.state))
+    if address is None:
+        raise Unavailable("the embedded Ray does not run")
+    return connect(address)
+
+
+def _address(site: Site) -> str:
+    return os.environ["RAY_ADDRESS"] if site.ray == "auto" else site.ray

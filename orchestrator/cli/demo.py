@@ -52,6 +52,7 @@ def demo(out: Path) -> None:
     console = Console()
     _check()
     out = out.resolve()
+    stop_local(str(out / "state"))  # of an earlier demo that was killed
     shutil.rmtree(out / "state", ignore_errors=True)
     out.mkdir(parents=True, exist_ok=True)
     console.print(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.spec import InputError, Unavailable, iso
-from orchestrator.attach import attach
+from orchestrator.attach import attach_if_running
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
 from orchestrator.refresh import Refresher
@@ -74,7 +74,7 @@ def logs(site_file: Path | None, name: str, follow: bool, as_json: bool) -> None
             print(f"\n{newest.error.rstrip()}")
         print(f"\nsegment {newest.n} wrote:")
         try:
-            for piece in attach(at.site).logs(newest.id, follow):
+            for piece in attach_if_running(at.site).logs(newest.id, follow):
                 sys.stdout.write(piece)
         except Unavailable as fault:
             print(f"(its output is gone: {fault})")

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import yaml
 
 import jobs
 from orchestrator.cli import main
+from orchestrator.store import Store
+from orchestrator.store.schema import Segment
 
 SPEC: dict[str, Any] = {
     "name": "tiny",
@@ -126,6 +129,24 @@ def test_wishes_are_kept_for_the_next_pass(folder: Path, lowtide: Lowtide) -> No
     assert code == 2 and "is being cancelled; submit it again" in err
     history = [event["text"] for event in json.loads(lowtide("logs", "tiny", "--json")[1])]
     assert history == ["submitted", "pause asked for", "resume asked for", "cancel asked for"]
+
+
+def test_reading_logs_starts_no_ray(folder: Path, lowtide: Lowtide) -> None:
+    lowtide("submit", written(folder))
+    at = Store(f"sqlite:///{folder / 'state' / 'lowtide.db'}")
+    now = datetime.now(timezone.utc)
+    with at.write() as session:
+        session.add(
+            Segment(
+                id="tiny-1", job_id="tiny", n=1, zone="LAB", workers=2, gpus=2, reason="start", run_until=now,
+                ends_as="paused", ordered_at=now, start_step=0, step=0, parts_s={}, ended="paused", ended_at=now,
+            )
+        )  # fmt: skip
+    at.close()
+    code, out, _ = lowtide("logs", "tiny")
+    assert code == 0
+    assert "(its output is gone: the embedded Ray does not run)" in out
+    assert not (folder / "state" / "ray.json").exists()
 
 
 def test_a_tick_cancels_without_attaching_to_ray(folder: Path, lowtide: Lowtide) -> None:
