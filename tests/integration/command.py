@@ -107,15 +107,21 @@ class Lowtide:
         return output, errors
 
     @contextmanager
-    def serving(self) -> Iterator[subprocess.Popen[str]]:
-        """`lowtide serve` in the background; ended by SIGTERM, which is no fault."""
-        process = self.start("serve")
+    def running(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """The command in the background, and killed where the test fails meanwhile."""
+        process = self.start(*arguments)
         try:
             yield process
         except BaseException:
             process.kill()
             process.communicate()
             raise
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """`lowtide serve` in the background; ended by SIGTERM, which is no fault."""
+        with self.running("serve") as process:
+            yield
         process.send_signal(signal.SIGTERM)
         self.end(process)
 
