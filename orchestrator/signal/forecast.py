@@ -51,14 +51,14 @@ class Forecast:
 
     def mean(self, start: datetime, end: datetime) -> tuple[float | None, float]:
         """Mean g/kWh over the known part of [start, end), and the share (0 to 1) of it that is known."""
-        weighted, known_s = 0.0, 0.0
+        # Lengths are summed as timedeltas, whole microseconds: a span that is known throughout is known to exactly 1.
+        weighted, known = 0.0, timedelta()
         for point in self.points:
-            overlap_s = (min(end, point.end) - max(start, point.start)).total_seconds()
-            if overlap_s > 0 and point.g_per_kwh is not None:
-                weighted += point.g_per_kwh * overlap_s
-                known_s += overlap_s
-        length_s = (end - start).total_seconds()
-        return (weighted / known_s if known_s else None), (min(known_s / length_s, 1.0) if length_s > 0 else 0.0)
+            overlap = min(end, point.end) - max(start, point.start)
+            if overlap > timedelta() and point.g_per_kwh is not None:
+                weighted += point.g_per_kwh * overlap.total_seconds()
+                known += overlap
+        return (weighted / known.total_seconds() if known else None), (known / (end - start) if end > start else 0.0)
 
 
 def ordered(points: Iterable[Point]) -> tuple[Point, ...]:
