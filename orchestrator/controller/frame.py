@@ -82,7 +82,8 @@ def opening(framing: Framing) -> Opening:
     span = next((s for s in spans if s[0] <= now < s[1]), None)
     if span is None:
         return Opening(spans, False, None)
-    closes_at = span[1] - timedelta(seconds=min(framing.learned.stop_s, (span[1] - span[0]).total_seconds() / 4))
+    # How long the window is plays no part: a span begins at `now`, so a share of it would put the end off at each pass.
+    closes_at = span[1] - timedelta(seconds=framing.learned.stop_s)
     return Opening(spans, now < closes_at, closes_at)
 
 
