@@ -112,8 +112,11 @@ class Controller:
         effort = Effort()
         verdicts = [consider(seen, job, self._site, room, effort, window_end) for job in seen.jobs]
         changing = [v for v, job in zip(verdicts, seen.jobs, strict=True) if not stands(v, job)]
+        # Not the pass's beginning: where it has just started the embedded Ray, that was seconds ago, and a segment's
+        # start would seem to cost them.
+        now = self._clock()
         with self._store.write() as session:
-            written = [write(session, verdict, self._site, epoch, seen.now) for verdict in changing]
+            written = [write(session, verdict, self._site, epoch, now) for verdict in changing]
         return [order for order in written if order is not None]
 
     def _nodes(self) -> Sequence[Node]:

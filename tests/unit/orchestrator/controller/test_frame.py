@@ -1,0 +1,76 @@
+"""From a job to a Problem: when its window is open, and what its first start costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from jobs.spec import JobSpec
+from orchestrator.controller.frame import Framing, deadline, frame, opening
+from orchestrator.controller.learn import Learned
+from orchestrator.plan.problem import OperatingPoint, PauseCost, Problem, Stretch
+from orchestrator.site import Site
+
+T0 = datetime(2026, 3, 1, 22, tzinfo=timezone.utc)
+HOUR = timedelta(hours=1)
+SITE = Site.model_validate({"zones": {"DE": {"provider": "demo"}}, "slot": "1h"})
+SPEC = JobSpec.model_validate(
+    {
+        "name": "tiny",
+        "job": "train",
+        "model": {"config": {"model_type": "llama"}},
+        "data": {"files": ["x.txt"]},
+        "training": {"steps": 3600, "batch_size": 8},
+        "carbon": {"windows": ["0 22 * * * 8h"]},
+    }
+)
+FRAMING = Framing(
+    spec=SPEC,
+    submitted_at=T0,
+    now=T0,
+    step=0,
+    steps=3600,
+    learned=Learned({1: OperatingPoint(1, 1.0, 300.0)}, PauseCost(60.0), stop_s=15.0),
+    curves={"DE": (Stretch(T0, T0 + 48 * HOUR, 300.0),)},
+    zones=("DE",),
+    current=None,
+    has_run=False,
+    last_zone=None,
+    window_end=None,
+)
+
+
+@pytest.mark.parametrize("passed_s", [0, 3600, 7 * 3600, 8 * 3600 - 20, 8 * 3600 - 15.1])
+def test_a_window_closes_at_the_same_moment_whenever_it_is_asked(passed_s: float) -> None:
+    when = opening(replace(FRAMING, now=T0 + timedelta(seconds=passed_s)))
+    assert (when.open, when.closes_at) == (True, T0 + 8 * HOUR - timedelta(seconds=15))
+
+
+def test_the_last_seconds_of_a_window_start_nothing() -> None:
+    assert not opening(replace(FRAMING, now=T0 + 8 * HOUR - timedelta(seconds=14))).open
+    assert not opening(replace(FRAMING, now=T0 + 9 * HOUR)).open
+
+
+def test_a_window_of_the_command_line_cuts_the_jobs_own() -> None:
+    when = opening(replace(FRAMING, window_end=T0 + HOUR))
+    assert when.closes_at == T0 + HOUR - timedelta(seconds=15)
+    assert opening(replace(FRAMING, window_end=T0)).spans == ()
+
+
+def test_without_windows_it_is_always_open() -> None:
+    spec = SPEC.model_copy(update={"carbon": SPEC.carbon.model_copy(update={"windows": []})})
+    when = opening(replace(FRAMING, spec=spec))
+    assert (when.spans, when.open, when.closes_at) == (None, True, None)
+
+
+def test_a_measured_first_start_takes_its_time() -> None:
+    problem = frame(FRAMING, None, SITE)
+    assert isinstance(problem, Problem)
+    assert (problem.started, problem.basis, problem.work_steps) == (True, "measured", 3600)
+
+
+def test_the_default_deadline_is_a_day_or_twice_the_length() -> None:
+    assert deadline(FRAMING) == T0 + 24 * HOUR
+    assert deadline(replace(FRAMING, steps=24 * 3600)) == T0 + 48 * HOUR
