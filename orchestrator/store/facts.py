@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, tuple_
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from cluster.api import MeterRow
@@ -45,15 +45,6 @@ def rows_of(session: Session, job_id: str) -> list[MeterRow]:
     """The job's rows, oldest first."""
     query = select(LedgerRow).where(LedgerRow.job_id == job_id).order_by(LedgerRow.start, LedgerRow.seq)
     return [_meter_row(row) for row in session.scalars(query)]
-
-
-def energy_by_segment_j(session: Session, job_ids: Sequence[str], phase: str | None = None) -> dict[str, float]:
-    """Metered joules of each segment of these jobs, in one phase or in all."""
-    query = select(LedgerRow.segment_id, func.sum(LedgerRow.energy_j)).where(LedgerRow.job_id.in_(job_ids))
-    if phase is not None:
-        query = query.where(LedgerRow.phase == phase, LedgerRow.rank >= 0)
-    found = session.execute(query.group_by(LedgerRow.segment_id))
-    return {segment: energy or 0.0 for segment, energy in found if segment is not None}
 
 
 def last_rows(session: Session, job_id: str, since: datetime) -> list[MeterRow]:

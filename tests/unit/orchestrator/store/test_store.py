@@ -88,7 +88,6 @@ def test_a_row_taken_twice_is_one_row(store: Store) -> None:
         kept = facts.rows_of(session, "tiny")
         assert len(kept) == 451
         assert kept[0] == rows[0]
-        assert facts.energy_by_segment_j(session, ["tiny"]) == {"tiny-1": 451 * 50.0}
 
 
 def test_an_unreadable_meter_stays_unmetered(store: Store) -> None:
