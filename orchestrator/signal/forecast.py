@@ -9,20 +9,35 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Signal = Literal["average", "marginal"]
 Kind = Literal["measured", "estimated", "forecast", "extended"]
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """Intensity in [start, end), UTC; `g_per_kwh` is None where the provider has no value (unknown, never zero)."""
+class Point(NamedTuple):
+    """Intensity in [start, end), UTC; `g_per_kwh` is None where the provider has no value (unknown, never zero).
+
+    A tuple, since a site reads tens of thousands of them at once.
+    """
 
     start: datetime
     end: datetime
     g_per_kwh: float | None
     kind: Kind = "forecast"
+    low_g_per_kwh: float | None = None
+    high_g_per_kwh: float | None = None
+    """The 80 % prediction interval, where lowtide extended or corrected the forecast."""
+    given_g_per_kwh: float | None = None
+    """What the provider said of the slot, where lowtide corrected it."""
+
+
+class Share(NamedTuple):
+    """Renewable share of the electricity in [start, end), in percent; None is unknown. May exceed 100 (exports)."""
+
+    start: datetime
+    end: datetime
+    percent: float | None
 
 
 @dataclass(frozen=True)
@@ -41,6 +56,8 @@ class Forecast:
     """True where the provider failed and this is an earlier answer."""
     note: str | None = None
     """What readers must know of the numbers, such as that they are generated."""
+    renewable: tuple[Share, ...] = ()
+    """Sorted and without overlap; empty where the provider has no share."""
 
     def at(self, moment: datetime) -> float | None:
         """Intensity in g/kWh at a moment; None where unknown."""
@@ -69,7 +86,7 @@ def ordered(points: Iterable[Point]) -> tuple[Point, ...]:
         point = latest[start]
         if result and result[-1].end > start:
             before = result.pop()
-            result.append(Point(before.start, start, before.g_per_kwh, before.kind))
+            result.append(before._replace(end=start))
         result.append(point)
     return tuple(result)
 

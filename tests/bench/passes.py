@@ -89,7 +89,7 @@ class Passes:
         with self._store.write() as session:
             for index, zone in enumerate(self._site.zones):
                 curve = DemoGrid().forecast(zone, self._now)
-                points = [replace(p, g_per_kwh=(p.g_per_kwh or 0.0) * scale * (1 + 0.1 * index)) for p in curve.points]
+                points = [p._replace(g_per_kwh=(p.g_per_kwh or 0.0) * scale * (1 + 0.1 * index)) for p in curve.points]
                 facts.keep_forecast(session, zone, self._now, replace(curve, zone=zone, points=tuple(points)), None)
 
     def one_s(self) -> float:
