@@ -14,6 +14,7 @@ from pathlib import Path
 from jobs.spec import InputError, iso, utc
 from orchestrator.signal.faults import SignalRefused
 from orchestrator.signal.forecast import Forecast, Point, Signal, from_on, modal_gap_s, spread
+from orchestrator.signal.provider import Setup
 
 TIME_COLUMN = "start_utc"
 VALUE_COLUMN = "g_per_kwh"
@@ -53,6 +54,13 @@ class CsvFile:
             for point in read_points(self._path)
             if start <= point.start < end and point.end <= now
         )
+
+
+def make(setup: Setup) -> CsvFile:
+    """The provider of one zone, from the file that the zone names."""
+    if setup.of.file is None:
+        raise InputError(f"zones.{setup.zone}.provider: csv needs zones.{setup.zone}.file; give the path of a CSV")
+    return CsvFile(setup.of.file)
 
 
 def read_points(path: Path, column: str = VALUE_COLUMN) -> tuple[Point, ...]:

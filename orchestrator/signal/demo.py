@@ -10,6 +10,7 @@ import zlib
 from datetime import datetime, timedelta, timezone
 
 from orchestrator.signal.forecast import Forecast, Point, Signal
+from orchestrator.signal.provider import Setup
 
 NOTE = "generated for demonstration; no grid's real data"
 SLOT_S = 3600.0
@@ -34,6 +35,11 @@ class DemoGrid:
         now = datetime.now(timezone.utc)
         hours = _hours(zone_name, start, end, measured_until=now)
         return tuple(point for point in hours if point.start >= start and point.end <= now)
+
+
+def make(setup: Setup) -> DemoGrid:
+    """The provider of any zone."""
+    return DemoGrid()
 
 
 def trace(days: int = 7, slot_s: float = SLOT_S, zone_name: str = "DEMO", first: datetime | None = None) -> list[Point]:

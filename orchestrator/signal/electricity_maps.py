@@ -12,10 +12,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
-from jobs.spec import iso, utc
+from jobs.spec import InputError, iso, utc
 from orchestrator.signal.faults import Reason, SignalFault, SignalGarbled, SignalRefused
 from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, from_on, modal_gap_s, spread
 from orchestrator.signal.http import Answer, Http, Limits
+from orchestrator.signal.provider import Setup
 from orchestrator.signal.refusal import Asker, Secret
 
 log = logging.getLogger(__name__)
@@ -144,6 +145,14 @@ class ElectricityMaps:
             limits=limits or self._limits,
             explain=_explain,
         )
+
+
+def make(setup: Setup) -> ElectricityMaps:
+    """The provider of one zone; a server of one's own, named by base_url, may need no key."""
+    base_url = setup.base_url(BASE_URL)
+    if setup.settings.token_env is None and setup.settings.base_url is None:
+        raise InputError(f"{setup.field}.token_env: is missing; name the environment variable that holds your key")
+    return ElectricityMaps(setup.http(), base_url, setup.secret("token_env"), setup.settings.token_env, setup.limits)
 
 
 def _explain(status: int, said: str) -> Reason | None:

@@ -6,23 +6,20 @@ The controller plans and charges by it.
 from __future__ import annotations
 
 import logging
-import os
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import Any
 
 from jobs.spec import InputError, iso
-from orchestrator.signal.csv import CsvFile
-from orchestrator.signal.demo import DemoGrid
-from orchestrator.signal.electricity_maps import BASE_URL, ElectricityMaps
+from orchestrator.signal.catalogue import made
 from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
 from orchestrator.signal.forecast import Forecast, Point
-from orchestrator.signal.http import Http, Limits, shared
+from orchestrator.signal.http import shared
 from orchestrator.signal.last_good import LastGood
-from orchestrator.signal.provider import Provider
-from orchestrator.signal.refusal import Secret
+from orchestrator.signal.provider import Provider, Setup
 from orchestrator.site import ProviderSite, ZoneSite
 
 log = logging.getLogger(__name__)
@@ -51,6 +48,7 @@ class Signals:
         self._providers = providers
         self._cache_folder = cache_folder
         self._chains: dict[str, tuple[tuple[str, Provider], ...]] = {}
+        self._common: dict[Hashable, Any] = {}
         self._last_good = LastGood(cache_folder / "forecasts", max_stale_s)
         self._hold_off_s = hold_off_s
         self._held: dict[str, tuple[float, SignalFault]] = {}
@@ -106,12 +104,15 @@ class Signals:
         if zone not in self._zones:
             raise InputError(f"zone {zone} is not in the site file; its zones are {', '.join(self._zones)}")
         if zone not in self._chains:
-            of = self._zones[zone]
-            self._chains[zone] = tuple(
-                _source(zone, name, of, self._providers.get(name, ProviderSite()), self._cache_folder)
-                for name in of.provider
-            )
+            self._chains[zone] = tuple(self._source(zone, name) for name in self._zones[zone].provider)
         return self._chains[zone]
+
+    def _source(self, zone: str, name: str) -> tuple[str, Provider]:
+        """A provider and the text that tells it from every other source."""
+        settings = self._providers.get(name, ProviderSite())
+        setup = Setup(name, zone, self._zones[zone], settings, lambda: shared(self._cache_folder), self._common)
+        where = self._zones[zone].file if name == "csv" else settings.base_url
+        return f"{zone} {name} {setup.zone_name} {where or ''}", made(setup)
 
     def _name(self, zone: str) -> str:
         return self._zones[zone].as_name or zone
@@ -128,58 +129,6 @@ class Signals:
             raise
         self._held.pop(source, None)
         return replace(found, zone=zone)
-
-
-def _source(zone: str, name: str, of: ZoneSite, settings: ProviderSite, cache_folder: Path) -> tuple[str, Provider]:
-    """A provider and the text that tells it from every other source of the zone."""
-    field = f"zones.{zone}.provider"
-    if name == "csv":
-        if of.file is None:
-            raise InputError(f"{field}: csv needs zones.{zone}.file; give the path of a CSV")
-        return f"{zone} csv {of.file}", CsvFile(of.file)
-    if name == "demo":
-        return f"{zone} demo", DemoGrid()
-    if name == "electricity_maps":
-        base_url = settings.base_url or BASE_URL
-        return f"{zone} {name} {of.as_name or zone} {base_url}", _electricity_maps(
-            settings, base_url, shared(cache_folder)
-        )
-    known = ("electricity_maps", "csv", "demo")
-    raise InputError(f"{field}: {name!r} is not a provider; choose from {', '.join(known)}")
-
-
-def _electricity_maps(settings: ProviderSite, base_url: str, http: Http) -> ElectricityMaps:
-    field = "providers.electricity_maps"
-    _check_url(base_url, f"{field}.base_url")
-    if settings.token_env is None and settings.base_url is None:
-        raise InputError(f"{field}.token_env: is missing; name the environment variable that holds your key")
-    token = None
-    if settings.token_env is not None:
-        token = Secret(os.environ.get(settings.token_env, "").strip())
-        if not token:
-            raise InputError(f"{field}.token_env: {settings.token_env} is not set; export it with your key")
-    return ElectricityMaps(http, base_url, token, settings.token_env, limits(settings))
-
-
-def limits(settings: ProviderSite) -> Limits:
-    """The bounds of one question under a provider's `timeout`."""
-    usual = Limits()
-    if settings.timeout_s is None:
-        return usual
-    timeout_s = settings.timeout_s
-    return replace(
-        usual,
-        connect_s=min(usual.connect_s, timeout_s),
-        read_s=timeout_s,
-        total_s=max(usual.total_s, timeout_s + usual.wait_s),
-    )
-
-
-def _check_url(url: str, field: str) -> None:
-    if not url.startswith(("http://", "https://")):
-        raise InputError(f"{field}: {url!r} is no address; write e.g. https://api.electricitymaps.com/v4")
-    if "@" in url or "?" in url:
-        raise InputError(f"{field}: holds a user or a query; keep secrets in an environment variable (token_env)")
 
 
 def _together(faults: list[SignalFault]) -> str:

@@ -11,7 +11,9 @@ import pytest
 
 from jobs.spec import InputError, Unavailable
 from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.sources import Signals, limits
+from orchestrator.signal.http import Http, Limits
+from orchestrator.signal.provider import Setup
+from orchestrator.signal.sources import Signals
 from orchestrator.site import ProviderSite, ZoneSite
 from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, forecast_of, hour, latest_of, stamp
 
@@ -278,10 +280,14 @@ def test_an_unknown_zone_lists_the_sites(tmp_path: Path) -> None:
         Signals({"DEMO": ZoneSite(provider=["demo"])}, {}, tmp_path).forecast("FR")
 
 
-def test_the_sites_timeout_bounds_the_question() -> None:
-    assert limits(ProviderSite.model_validate({"timeout": "2s"})).read_s == 2
-    assert limits(ProviderSite.model_validate({"timeout": "2s"})).connect_s == 2
-    slow = limits(ProviderSite.model_validate({"timeout": "90s"}))
+def test_the_sites_timeout_bounds_the_question(http: Http) -> None:
+    def limits(timeout: str) -> Limits:
+        settings = ProviderSite.model_validate({"timeout": timeout})
+        return Setup("electricity_maps", "DE", ZoneSite(provider=["electricity_maps"]), settings, lambda: http).limits
+
+    assert limits("2s").read_s == 2
+    assert limits("2s").connect_s == 2
+    slow = limits("90s")
     assert slow.read_s == 90
     assert slow.total_s > 90
 
