@@ -19,7 +19,7 @@ from orchestrator.controller.settle import settle
 from orchestrator.controller.write import Order, stands, write
 from orchestrator.site import Site
 from orchestrator.store import Store, facts, lease
-from orchestrator.store.jobs import running_segments, spec_of
+from orchestrator.store.jobs import active_jobs, running_segments, spec_of
 from orchestrator.store.schema import Job
 
 log = logging.getLogger(__name__)
@@ -115,8 +115,13 @@ class Controller:
         # Not the pass's beginning: where it has just started the embedded Ray, that was seconds ago, and a segment's
         # start would seem to cost them.
         now = self._clock()
+        if not changing:
+            return []
         with self._store.write() as session:
+            # Read at once and held: each write finds its job in the session, instead of asking for it alone.
+            held = active_jobs(session)
             written = [write(session, verdict, self._site, epoch, now) for verdict in changing]
+            log.debug("%d of %d jobs change", len(changing), len(held))
         return [order for order in written if order is not None]
 
     def _nodes(self) -> Sequence[Node]:

@@ -52,10 +52,11 @@ def write(session: Session, verdict: Verdict, site: Site, epoch: int, now: datet
     job = session.get_one(Job, verdict.job_id)
     if verdict.plan is not None and job.planned_for != verdict.planned_for:
         job.plan, job.planned_for = verdict.plan, verdict.planned_for
-    decision, segment = verdict.decision, running_segment(session, job.id)
+    decision = verdict.decision
     if isinstance(decision, Wait):
         _set(session, job, decision.state, decision.text, now)
         return None
+    segment = running_segment(session, job.id)
     if isinstance(decision, Go):
         if segment is None:
             segment = _begin(session, job, verdict.spec, decision, site, now)
