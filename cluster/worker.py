@@ -130,7 +130,7 @@ def register(order: SegmentOrder, rank: int) -> Any:
     Training goes on then: its seconds are unmetered, which the ledger shows, and never zero.
     """
     from cluster.meter.actor import host_meter
-    from cluster.meter.meter import Owner
+    from cluster.meter.owner import Owner
 
     try:
         meter = host_meter(order.spool, order.slot_s)

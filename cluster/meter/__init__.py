@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cluster.meter.meter import Owner
+from cluster.meter.owner import Owner
 
 if TYPE_CHECKING:
     from cluster.meter.actor import MeterHandle, acknowledge, collect, host_meter

@@ -22,7 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.api import MeterRow, Phase
 from cluster.meter import nvml
 from cluster.meter.estimate import CoreWatts
-from cluster.meter.meter import Meter, Owner
+from cluster.meter.meter import Meter
+from cluster.meter.owner import Owner
 from cluster.meter.spool import Key, Spool
 from jobs.spec import Unavailable
 

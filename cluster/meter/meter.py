@@ -8,70 +8,27 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, astuple, dataclass, field
-from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from cluster.api import MeterRow, Phase, Source
+from cluster.meter.beat import Beat
+from cluster.meter.book import CPU, Book
 from cluster.meter.clock import Clock, Instant, SystemClock, Timeline
 from cluster.meter.estimate import CoreWatts, CpuAccount, Host, LocalHost, Process
 from cluster.meter.nvml import Gpu
-from cluster.meter.row import OpenRow, Piece, next_edge_us
+from cluster.meter.owner import Charge, Owner, owner_of
+from cluster.meter.row import OpenRow, Piece
 from cluster.meter.spool import Key, Spool
 
 log = logging.getLogger(__name__)
 
-TICK_S = 1.0
-"""How often devices are read and attributed."""
-SAMPLE_S = 0.1
-"""How often power is sampled where it must be integrated."""
 CHILDREN_S = 15.0
 """How often the trees of registered processes are looked up anew."""
-MIN_WAIT_US = 50_000
-"""An edge sooner than this is left to the next tick, which bounds the rate for any slot."""
 STEADY_READ_S = 0.005
 """Readings that took this much longer than thrice the fastest are taken again."""
 BRIDGE_S = 60.0
 """A restarted meter shows at most this much of its absence as unmetered for owners that died meanwhile."""
-
-CPU = "cpu"
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-
-
-@dataclass(frozen=True)
-class Owner:
-    """A rank (-1: the segment's driver) with its process on this host and the GPUs that it holds."""
-
-    job_id: str
-    segment_id: str
-    rank: int
-    pid: int
-    gpu_uuids: tuple[str, ...] = ()
-
-
-@dataclass
-class _Charge:
-    """What the meter knows of one registered owner."""
-
-    owner: Owner
-    process: Process
-    phase: Phase
-    cpu_s: float
-    """CPU seconds of its process tree that are charged already."""
-    rows: dict[str, OpenRow] = field(default_factory=dict)
-    """By device."""
-
-    def to_state(self) -> dict[str, Any]:
-        """The owner as JSON, with the part of its rows that is not cut yet."""
-        return {
-            "owner": asdict(self.owner),
-            "created_s": self.process.created_s,
-            "phase": self.phase,
-            "cpu_s": self.cpu_s,
-            "rows": {device: astuple(row.open_part()) for device, row in self.rows.items()},
-        }
 
 
 class Meter:
@@ -92,15 +49,13 @@ class Meter:
         self._gpus = {gpu.uuid: gpu for gpu in gpus}
         self._timeline = Timeline(clock or SystemClock())
         self._account = CpuAccount(watts or CoreWatts())
-        self._node = node
+        self._book = Book(spool, node)
         self._fastest_read_s = math.inf
         self._lock = threading.RLock()
-        self._charges: dict[tuple[str, int], _Charge] = {}
+        self._charges: dict[tuple[str, int], Charge] = {}
         self._released: dict[int, float] = {}
         """When a pid that was released had started: its earlier CPU time is charged already."""
-        self._rows: list[MeterRow] = []
-        self._ending = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._beat: Beat | None = None
         self.set_slot(slot_s)
         self._begin()
 
@@ -163,15 +118,13 @@ class Meter:
     # --- running -----------------------------------------------------------------------------------------------
 
     def start(self, on_fault: Callable[[], None]) -> None:
-        """Read at TICK_S in a thread of its own until `stop`; `on_fault` is called if that thread fails."""
-        self._thread = threading.Thread(target=self._run, args=(on_fault,), name="meter", daemon=True)
-        self._thread.start()
+        """Read in a thread of its own until `stop`; `on_fault` is called if that thread fails."""
+        self._beat = Beat(self, on_fault)
 
     def stop(self) -> None:
         """Cut and write everything; owners stay in the spool's state, for the next meter to go on with."""
-        self._ending.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._beat is not None:
+            self._beat.stop()
         with self._lock:
             self._advance()
             for charge in self._charges.values():
@@ -195,33 +148,18 @@ class Meter:
                 if gpu.integrates:
                     gpu.read(at)
 
-    def _run(self, on_fault: Callable[[], None]) -> None:
-        integrates = any(gpu.integrates for gpu in self._gpus.values())
-        try:
-            tick_us = self._next_tick_us()
-            while True:
-                wait_s = max(0.0, (tick_us - self._now_us()) / 1e6)
-                if self._ending.wait(min(SAMPLE_S, wait_s) if integrates else wait_s):
-                    return
-                if self._now_us() < tick_us:
-                    self.sample()
-                else:
-                    self.tick()
-                    tick_us = self._next_tick_us()
-        except BaseException:
-            log.error("the meter failed:\n%s", traceback.format_exc())
-            on_fault()
-            raise
+    @property
+    def integrates(self) -> bool:
+        """True where some GPU has no counter, so that its power must be sampled between ticks."""
+        return any(gpu.integrates for gpu in self._gpus.values())
 
-    def _next_tick_us(self) -> int:
-        """The next whole TICK_S of UTC, or the next edge if sooner: read at an edge, no energy is spread across it."""
-        now_us = self._now_us()
-        tick_us = round(TICK_S * 1e6)
-        next_us = (now_us // tick_us + 1) * tick_us
-        edge_us = next_edge_us(now_us, self._slot_us)
-        return edge_us if now_us + MIN_WAIT_US < edge_us < next_us else next_us
+    @property
+    def slot_us(self) -> int:
+        """Rows are cut at UTC multiples of it."""
+        return self._slot_us
 
-    def _now_us(self) -> int:
+    def now_us(self) -> int:
+        """Microseconds of UTC since the epoch, that never go back against the host's monotonic clock."""
         with self._lock:
             return self._timeline.now().utc_us
 
@@ -278,7 +216,7 @@ class Meter:
         if not holders and uuid in self._idle:
             self._keep(self._idle[uuid].add(at.utc_us, energy_j, self._slot_us), uuid, None)
 
-    def _book_cpu(self, at: Instant) -> list[_Charge]:
+    def _book_cpu(self, at: Instant) -> list[Charge]:
         """CPU energy of ranks and of the rest of the host; returns the owners whose process is gone."""
         if at.monotonic_s - self._children_at_s >= CHILDREN_S:
             self._look_for_children(at)
@@ -308,7 +246,7 @@ class Meter:
     def _admit(self, owner: Owner, process: Process) -> None:
         """Open the owner's rows now; CPU's from its process's start, unless those seconds were charged before."""
         now_us = self._at.utc_us
-        charge = _Charge(owner, process, "start", 0.0)
+        charge = Charge(owner, process, "start", 0.0)
         cpu_from_us = min(now_us, round(process.created_s * 1e6))
         if self._released.get(owner.pid) == process.created_s:
             charge.cpu_s, cpu_from_us = process.cpu_s() or 0.0, now_us
@@ -319,7 +257,7 @@ class Meter:
         self._look_for_children(self._at)
         self._book_cpu(self._at)
 
-    def _end(self, charge: _Charge) -> None:
+    def _end(self, charge: Charge) -> None:
         """Cut the owner's rows and give its GPUs back."""
         self._close(charge)
         del self._charges[charge.owner.segment_id, charge.owner.rank]
@@ -335,13 +273,12 @@ class Meter:
         an owner that died in the absence, show as unmetered.
         """
         for entry in state["owners"]:
-            owner = Owner(**{**entry["owner"], "gpu_uuids": tuple(entry["owner"]["gpu_uuids"])})
-            rows = {device: OpenRow(*part) for device, part in entry["rows"].items()}
+            owner, rows = owner_of(entry)
             process = self._host.process(owner.pid)
             if process is None or abs(process.created_s - entry["created_s"]) > 1.0:
                 self._close_unmetered(owner, entry["phase"], rows)
                 continue
-            charge = _Charge(owner, process, entry["phase"], float(entry["cpu_s"]), rows)
+            charge = Charge(owner, process, entry["phase"], float(entry["cpu_s"]), rows)
             self._charges[owner.segment_id, owner.rank] = charge
             for uuid in set(owner.gpu_uuids) & set(self._gpus):
                 self._gpus[uuid].resume(state["counters_j"].get(uuid))
@@ -354,48 +291,26 @@ class Meter:
         for device, row in rows.items():
             end_us = min(self._at.utc_us, row.open_part().end_us + round(BRIDGE_S * 1e6))
             for pieces in (row.add(end_us, None, self._slot_us), row.cut()):
-                self._rows += [self._row(piece, device, owner, phase) for piece in pieces]
+                self._book.enter(pieces, device, self._source(device), owner, phase)
 
     # --- rows --------------------------------------------------------------------------------------------------
 
-    def _close(self, charge: _Charge) -> None:
+    def _close(self, charge: Charge) -> None:
         for device, row in charge.rows.items():
             self._keep(row.cut(), device, charge)
 
-    def _keep(self, pieces: Iterable[Piece], device: str, charge: _Charge | None) -> None:
-        owner = charge.owner if charge is not None else None
+    def _keep(self, pieces: Iterable[Piece], device: str, charge: Charge | None) -> None:
         phase: Phase = charge.phase if charge is not None else "idle"
-        self._rows += [self._row(piece, device, owner, phase) for piece in pieces]
+        self._book.enter(pieces, device, self._source(device), charge.owner if charge is not None else None, phase)
 
-    def _row(self, piece: Piece, device: str, owner: Owner | None, phase: Phase) -> MeterRow:
+    def _source(self, device: str) -> Source:
         gpu = self._gpus.get(device)
-        source: Source = "estimated" if device == CPU else gpu.source if gpu is not None else "nvml-counter"
-        return MeterRow(
-            host_boot=self._spool.host_boot,
-            device=device,
-            seq=0,  # the spool numbers it
-            node=self._node,
-            start=_utc(piece.start_us),
-            end=_utc(piece.end_us),
-            energy_j=piece.energy_j,
-            source=source,
-            phase=phase,
-            job_id=owner.job_id if owner else None,
-            segment_id=owner.segment_id if owner else None,
-            rank=owner.rank if owner else None,
-            uuid=None if device == CPU else device,
-        )
+        return "estimated" if device == CPU else gpu.source if gpu is not None else "nvml-counter"
 
     def _write(self, always: bool = False) -> None:
-        """Append closed rows; a disk that refuses them keeps them here for the next time."""
-        if not self._rows and not always:
-            return
-        try:
-            self._spool.append(self._rows, self._state())
-        except OSError as fault:
-            log.error("the spool refuses rows (%s); %d wait in memory", fault, len(self._rows))
-            return
-        self._rows = []
+        """Put closed rows on disk; `always` also where there are none, so that the state of the owners is there."""
+        if always or not self._book.empty:
+            self._book.write(self._state())
 
     def _state(self) -> dict[str, Any]:
         """What a later meter of this boot goes on from: readings at the end of the rows that are written."""
@@ -403,7 +318,3 @@ class Meter:
             "owners": [charge.to_state() for charge in self._charges.values()],
             "counters_j": {uuid: gpu.baseline_j() for uuid, gpu in self._gpus.items()},
         }
-
-
-def _utc(at_us: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=at_us)

@@ -64,8 +64,9 @@ def _start(kind: str, folder: Path, environment: dict[str, str]) -> subprocess.P
 
 def _run(kind: str, window_s: float, folder: Path) -> dict[str, Any]:
     """The CPU seconds of this process over the window, after a warm-up of some ticks."""
-    from cluster.meter.meter import Meter, Owner
+    from cluster.meter.meter import Meter
     from cluster.meter.nvml import devices
+    from cluster.meter.owner import Owner
     from cluster.meter.spool import Spool
 
     gpus = devices()
