@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import BeforeValidator, Field, model_validator
@@ -29,7 +29,10 @@ class ZoneSite(Section):
 
     provider: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(min_length=1)
     as_name: str | None = Field(default=None, alias="as", description="the provider's own name for the zone")
-    file: Path | None = Field(default=None, description="for provider csv")
+    file: str | None = Field(
+        default=None,
+        description="for provider csv: a file, a folder with <as or zone>.csv, or an http(s) address",
+    )
     pue: float = Field(default=1.0, ge=1.0)
     embodied_g_per_gpu_hour: float | None = Field(default=None, ge=0)
     gpus: int | None = Field(default=None, ge=0, description="declared capacity; a job that could never fit is refused")
@@ -38,7 +41,7 @@ class ZoneSite(Section):
     @model_validator(mode="after")
     def _csv_has_a_file(self) -> ZoneSite:
         if "csv" in self.provider and self.file is None:
-            raise ValueError("provider csv needs file: the path of a CSV with start_utc,g_per_kwh")
+            raise ValueError("provider csv needs file: the path or address of a CSV with start_utc,g_per_kwh")
         return self
 
 
@@ -49,6 +52,12 @@ class ProviderSite(Section):
     token_env: str | None = None
     user_env: str | None = None
     password_env: str | None = None
+    signal: Literal["average", "marginal"] | None = Field(
+        default=None, description="for carbon_aware_sdk: the kind that its data source gives, which no answer tells"
+    )
+    signal_type: Literal["co2_moer", "co2_aoer"] = Field(
+        default="co2_moer", description="for watttime: marginal (moer) or average (aoer) emissions"
+    )
     timeout_s: DurationS | None = Field(default=None, alias="timeout")
 
 
@@ -63,6 +72,11 @@ class Site(Section):
         default=600.0,
         alias="renew_within",
         description="a segment that no controller renews for this long checkpoints and ends by itself",
+    )
+    stale_for_s: DurationS = Field(
+        default=24 * 3600.0,
+        alias="stale_for",
+        description="how old the last good answer of a provider that fails may be",
     )
     zones: dict[str, ZoneSite] = Field(min_length=1)
     providers: dict[str, ProviderSite] = {}
@@ -130,10 +144,11 @@ def resolve_site(mapping: Mapping[str, Any], base: Path, source: str) -> Site:
 
 def _absolute(zone: ZoneSite, base: Path, field: str) -> ZoneSite:
     update: dict[str, Any] = {}
-    if zone.file is not None:
-        update["file"] = base / zone.file.expanduser()
-        if not update["file"].is_file():
-            raise InputError(f"{field}.file: {zone.file} is not a file below {base}; mend the path")
+    if zone.file is not None and "://" not in zone.file:
+        path = base / Path(zone.file).expanduser()
+        if not path.exists():
+            raise InputError(f"{field}.file: {zone.file} is not a file below {base}, nor a folder; mend the path")
+        update["file"] = str(path)
     if zone.checkpoints is not None:
         if "://" in zone.checkpoints:
             raise InputError(

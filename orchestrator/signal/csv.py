@@ -57,10 +57,23 @@ class CsvFile:
 
 
 def make(setup: Setup) -> CsvFile:
-    """The provider of one zone, from the file that the zone names."""
+    """The provider of one zone, from the file that the zone names, or from the zone's file in the folder that it names.
+
+    InputError where there is none.
+    """
+    field = f"zones.{setup.zone}.file"
     if setup.of.file is None:
-        raise InputError(f"zones.{setup.zone}.provider: csv needs zones.{setup.zone}.file; give the path of a CSV")
-    return CsvFile(setup.of.file)
+        raise InputError(f"zones.{setup.zone}.provider: csv needs {field}; give the path of a CSV")
+    path = Path(setup.of.file)
+    return CsvFile(_in_folder(path, setup.zone_name, field) if path.is_dir() else path)
+
+
+def _in_folder(folder: Path, zone_name: str, field: str) -> Path:
+    path = folder / f"{zone_name}.csv"
+    if not path.is_file():
+        there = ", ".join(sorted(file.stem for file in folder.glob("*.csv"))[:20]) or "none"
+        raise InputError(f"{field}: {folder} has no {path.name}; add it, or give one with `as` (there are: {there})")
+    return path
 
 
 def read_points(path: Path, column: str = VALUE_COLUMN) -> tuple[Point, ...]:

@@ -43,6 +43,20 @@ def test_a_zone_takes_one_provider_or_a_chain(tmp_path: Path) -> None:
     assert site.zones["DE"].provider == ["electricity_maps"]
 
 
+def test_a_file_of_intensities_is_a_file_or_folder_below_the_sites_or_an_address(tmp_path: Path) -> None:
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "lab.csv").write_text("")
+    files = {"A": "lab.csv", "B": "traces", "C": "https://example.org/lab.csv", "D": str(tmp_path / "lab.csv")}
+    zones = {zone: {"provider": "csv", "file": file} for zone, file in files.items()}
+    site = read_site(written(tmp_path, zones=zones))
+    assert {zone: of.file for zone, of in site.zones.items()} == {
+        "A": str(tmp_path / "lab.csv"),
+        "B": str(tmp_path / "traces"),
+        "C": "https://example.org/lab.csv",
+        "D": str(tmp_path / "lab.csv"),
+    }
+
+
 @pytest.mark.parametrize(
     ("document", "says"),
     [
@@ -53,6 +67,8 @@ def test_a_zone_takes_one_provider_or_a_chain(tmp_path: Path) -> None:
         ({"zones": {"DE": {"provider": "csv"}}}, "zones.DE: provider csv needs file"),
         ({"zones": {"DE": {"provider": "csv", "file": "no.csv"}}}, "zones.DE.file: no.csv is not a file below"),
         ({"zones": {"DE": {"provider": "demo", "checkpoints": "s3://a/b"}}}, "only folders are supported yet"),
+        ({"providers": {"watttime": {"signal_type": "health_damage"}}}, "providers.watttime.signal_type: "),
+        ({"providers": {"carbon_aware_sdk": {"signal": "both"}}}, "providers.carbon_aware_sdk.signal: "),
         ({"slot": 15}, "slot: 15 is not an amount with its unit"),
     ],
 )

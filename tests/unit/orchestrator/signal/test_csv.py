@@ -10,6 +10,8 @@ import pytest
 from jobs.spec import InputError
 from orchestrator.signal.csv import CsvFile, read_points
 from orchestrator.signal.faults import SignalRefused
+from orchestrator.signal.sources import Signals
+from orchestrator.site import ZoneSite
 from tests.unit.orchestrator.signal.conftest import hour, stamp
 
 
@@ -100,3 +102,25 @@ def test_a_file_that_is_not_there_or_is_no_text_is_refused(tmp_path: Path) -> No
     (tmp_path / "image.csv").write_bytes(b"\xff\xd8\xff\xe0" * 10)
     with pytest.raises(InputError, match="no CSV in UTF-8"):
         read_points(tmp_path / "image.csv")
+
+
+def test_a_folder_holds_one_file_a_zone_named_by_the_zone_or_its_other_name(tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    hours(tmp_path, 0, [10, 20]).rename(folder / "DE.csv")
+    hours(tmp_path, 0, [30, 40]).rename(folder / "fr.csv")
+    zones = {
+        "DE": ZoneSite(provider=["csv"], file=str(folder)),
+        "FRANCE": ZoneSite.model_validate({"provider": "csv", "file": str(folder), "as": "fr"}),
+    }
+    found = Signals(zones, {}, tmp_path / "cache")
+    assert found.forecast("DE").points[0].g_per_kwh == 10
+    assert found.forecast("FRANCE").points[0].g_per_kwh == 30
+
+
+def test_a_folder_without_the_zones_file_names_those_it_has(tmp_path: Path) -> None:
+    for name in ("GB", "FR"):
+        hours(tmp_path, 0, [10, 20]).rename(tmp_path / f"{name}.csv")
+    found = Signals({"DE": ZoneSite(provider=["csv"], file=str(tmp_path))}, {}, tmp_path / "cache")
+    with pytest.raises(InputError, match=r"zones.DE.file: .* has no DE.csv; .*`as` \(there are: FR, GB\)"):
+        found.check()
