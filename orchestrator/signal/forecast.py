@@ -6,10 +6,12 @@ Providers make it; the planner and the ledger read it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple
+from itertools import pairwise
+from operator import sub
+from typing import Literal, NamedTuple, TypeVar
 
 Signal = Literal["average", "marginal"]
 Kind = Literal["measured", "estimated", "forecast", "extended"]
@@ -38,6 +40,9 @@ class Share(NamedTuple):
     start: datetime
     end: datetime
     percent: float | None
+
+
+Slot = TypeVar("Slot", Point, Share)
 
 
 @dataclass(frozen=True)
@@ -78,10 +83,13 @@ class Forecast:
         return (weighted / known.total_seconds() if known else None), (known / (end - start) if end > start else 0.0)
 
 
-def ordered(points: Iterable[Point]) -> tuple[Point, ...]:
-    """Points sorted by start; of points with one start the last given wins; an overlap ends the earlier point."""
-    latest = {point.start: point for point in points}
-    result: list[Point] = []
+def ordered(points: Iterable[Slot]) -> tuple[Slot, ...]:
+    """Sorted by start, without overlap: of those with one start the last given wins, an overlap ends the earlier."""
+    given = tuple(points)
+    if all(map(_ends_by, given, given[1:])):
+        return given
+    latest = {point.start: point for point in given}
+    result: list[Slot] = []
     for start in sorted(latest):
         point = latest[start]
         if result and result[-1].end > start:
@@ -94,8 +102,8 @@ def ordered(points: Iterable[Point]) -> tuple[Point, ...]:
 def modal_gap_s(starts: Iterable[datetime]) -> float | None:
     """The most frequent gap between neighbouring starts in seconds (the shortest of equals); None below two starts."""
     edges = sorted(set(starts))
-    gaps = Counter((after - before).total_seconds() for before, after in zip(edges, edges[1:], strict=False))
-    return min(gaps, key=lambda gap: (-gaps[gap], gap)) if gaps else None
+    gaps = Counter(map(sub, edges[1:], edges))
+    return min(gaps, key=lambda gap: (-gaps[gap], gap)).total_seconds() if gaps else None
 
 
 def spread(rows: Iterable[tuple[datetime, float | None, Kind]], slot_s: float) -> tuple[Point, ...]:
@@ -104,6 +112,20 @@ def spread(rows: Iterable[tuple[datetime, float | None, Kind]], slot_s: float) -
     return ordered(Point(start, start + length, g_per_kwh, kind) for start, g_per_kwh, kind in rows)
 
 
-def from_on(points: Iterable[Point], moment: datetime) -> tuple[Point, ...]:
-    """The points that have not ended at `moment`."""
+def slots(
+    starts: Sequence[datetime], g_per_kwh: Iterable[float | None], slot_s: float, kinds: Iterable[Kind]
+) -> tuple[Point, ...]:
+    """Columns of one length as points of `slot_s` seconds, as `spread` makes them; fast where they are in order."""
+    length = timedelta(seconds=slot_s)
+    ends = [after if after - start == length else start + length for start, after in pairwise(starts)]
+    ends += [start + length for start in starts[-1:]]
+    return ordered(map(Point, starts, ends, g_per_kwh, kinds))
+
+
+def from_on(points: Iterable[Slot], moment: datetime) -> tuple[Slot, ...]:
+    """The points or shares that have not ended at `moment`."""
     return tuple(point for point in points if point.end > moment)
+
+
+def _ends_by(before: Slot, after: Slot) -> bool:
+    return before.end <= after.start

@@ -9,13 +9,16 @@ import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jobs.spec import InputError
 from orchestrator.signal.forecast import Forecast, Point, Signal
-from orchestrator.signal.http import Http, Limits
+from orchestrator.signal.limits import Limits
 from orchestrator.signal.refusal import Secret
 from orchestrator.site import ProviderSite, ZoneSite
+
+if TYPE_CHECKING:  # files and the demo grid need no HTTP, whose libraries take a while to import
+    from orchestrator.signal.http import Http
 
 Value = TypeVar("Value")
 

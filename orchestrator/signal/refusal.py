@@ -5,6 +5,7 @@ The HTTP session raises it.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,8 +17,34 @@ from orchestrator.signal.faults import Reason, SignalOutage, SignalRefused
 class Secret(str):
     """A key or token that shows as stars wherever its representation is printed."""
 
+    within: tuple[str, ...] = ()
+    """Further texts that give it away: the password in a header, the token behind `Bearer`."""
+
     def __repr__(self) -> str:
         return "'***'"
+
+    @classmethod
+    def basic(cls, user: str, password: str) -> Secret:
+        """The Authorization header of HTTP Basic (RFC 7617)."""
+        code = base64.b64encode(f"{user}:{password}".encode()).decode()
+        secret = cls(f"Basic {code}")
+        secret.within = (code, str(password))
+        return secret
+
+    @classmethod
+    def bearer(cls, token: str) -> Secret:
+        """The Authorization header of a bearer token (RFC 6750)."""
+        secret = cls(f"Bearer {token}")
+        secret.within = (str(token),)
+        return secret
+
+
+def starred(text: str, secrets: Iterable[str]) -> str:
+    """A text without the secrets, whole or in part."""
+    for secret in secrets:
+        for word in (str(secret), *getattr(secret, "within", ())):
+            text = text.replace(word, "***") if word else text
+    return text
 
 
 @dataclass(frozen=True)
@@ -80,9 +107,7 @@ def _said(body: bytes, secrets: Iterable[str]) -> str:
         words = [part.get("message", "") if isinstance(part, dict) else part for part in found if part]
         document = "; ".join(dict.fromkeys(str(word) for word in words))
     text = " ".join(str(document).split())
-    for secret in secrets:
-        text = text.replace(secret, "***") if secret else text
-    return text[:200]
+    return starred(text, secrets)[:200]
 
 
 def shown(url: str) -> str:
