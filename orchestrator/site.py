@@ -27,8 +27,13 @@ def _one_or_more(value: object) -> object:
 class ZoneSite(Section):
     """One grid region: who tells its intensity, and what the site has there."""
 
-    provider: Annotated[list[str], BeforeValidator(_one_or_more)] = Field(min_length=1)
-    as_name: str | None = Field(default=None, alias="as", description="the provider's own name for the zone")
+    provider: Annotated[list[str], BeforeValidator(_one_or_more)] = []
+    plan_by: Annotated[list[str], BeforeValidator(_one_or_more)] = []
+    charge_by: Annotated[list[str], BeforeValidator(_one_or_more)] = []
+    mix: bool = Field(default=False, description="whether one chain may mix average and marginal intensities")
+    as_name: str | dict[str, str] | None = Field(
+        default=None, alias="as", description="the provider's own name for the zone, or such a name by provider"
+    )
     file: str | None = Field(
         default=None,
         description="for provider csv: a file, a folder with <as or zone>.csv, or an http(s) address",
@@ -39,10 +44,38 @@ class ZoneSite(Section):
     checkpoints: str | None = None
 
     @model_validator(mode="after")
-    def _csv_has_a_file(self) -> ZoneSite:
-        if "csv" in self.provider and self.file is None:
+    def _providers_are_named(self) -> ZoneSite:
+        if not self.names:
+            raise ValueError("needs provider: who tells its intensity, e.g. provider: electricity_maps")
+        if isinstance(self.as_name, dict) and (strange := sorted(self.as_name.keys() - set(self.names))):
+            raise ValueError(f"as: {strange[0]} is no provider of the zone; it has {', '.join(self.names)}")
+        if "csv" in self.names and self.file is None:
             raise ValueError("provider csv needs file: the path or address of a CSV with start_utc,g_per_kwh")
         return self
+
+    @property
+    def planning(self) -> list[str]:
+        """The providers that plans are made by, in order."""
+        return self.plan_by or self.provider or self.charge_by
+
+    @property
+    def charging(self) -> list[str]:
+        """The providers that jobs are charged by, in order."""
+        return self.charge_by or self.provider or self.plan_by
+
+    @property
+    def charges_apart(self) -> bool:
+        """Whether it is charged by other providers than it plans by."""
+        return self.planning != self.charging
+
+    @property
+    def names(self) -> list[str]:
+        """All its providers, each once."""
+        return list(dict.fromkeys([*self.planning, *self.charging]))
+
+    def name_at(self, provider: str) -> str | None:
+        """The provider's own name for the zone; None where it is the site's."""
+        return self.as_name.get(provider) if isinstance(self.as_name, dict) else self.as_name
 
 
 class ProviderSite(Section):

@@ -24,7 +24,11 @@ Value = TypeVar("Value")
 
 
 class Provider(Protocol):
-    """A source of intensities. Its methods raise SignalFault, or InputError where the user's file is wrong."""
+    """A source of intensities. Its methods raise SignalFault, or InputError where the user's file is wrong.
+
+    It may say more of itself: `factor` ("lifecycle" or "direct"), where its answers are all of one kind, and
+    `has_renewable = True`, where its forecasts carry renewable shares.
+    """
 
     @property
     def name(self) -> str:
@@ -58,7 +62,7 @@ class Setup:
     @property
     def zone_name(self) -> str:
         """The provider's own name of the zone."""
-        return self.of.as_name or self.zone
+        return self.of.name_at(self.name) or self.zone
 
     @property
     def field(self) -> str:

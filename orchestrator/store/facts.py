@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from cluster.api import MeterRow
 from jobs.spec import iso, utc
 from orchestrator.signal.forecast import Forecast, Point
+from orchestrator.signal.measured import Measured
 from orchestrator.store.schema import ForecastRow, IntensityRow, LedgerRow
 
 _FIELDS = tuple(MeterRow.__dataclass_fields__)
@@ -57,38 +58,45 @@ def _meter_row(row: LedgerRow) -> MeterRow:
     return MeterRow(**{name: getattr(row, name) for name in _FIELDS})
 
 
-def add_intensities(session: Session, forecast: Forecast, points: Sequence[Point]) -> None:
-    """Append what a provider says of these slots, where it says something new of them."""
-    if not points:
+def add_intensities(session: Session, said: Forecast | Measured, points: Sequence[Point] | None = None) -> None:
+    """Append what a provider says of these slots (default: of all), where it says something new of them.
+
+    A slot keeps who said it, of which kind it is and when it was fetched; what was said earlier stays. Where lowtide
+    corrected a forecast the provider's own figure is kept, and what lowtide extended is kept nowhere: neither charges.
+    """
+    given = [point for point in (said.points if points is None else points) if point.kind != "extended"]
+    if not given:
         return
-    newest = {
-        row.start: row
-        for row in session.scalars(
-            select(IntensityRow)
-            .where(IntensityRow.zone == forecast.zone, IntensityRow.provider == forecast.provider)
-            .where(
-                IntensityRow.start >= min(p.start for p in points), IntensityRow.start <= max(p.start for p in points)
-            )
-            .order_by(IntensityRow.fetched_at, IntensityRow.id)
-        )
-    }
-    for point in points:
-        known = newest.get(point.start)
-        if known is not None and (known.end, known.g_per_kwh, known.kind) == (point.end, point.g_per_kwh, point.kind):
+    rows = session.scalars(
+        select(IntensityRow)
+        .where(IntensityRow.zone == said.zone, IntensityRow.provider == said.provider)
+        .where(IntensityRow.signal == said.signal)
+        .where(IntensityRow.start >= min(p.start for p in given), IntensityRow.start <= max(p.start for p in given))
+        .order_by(IntensityRow.fetched_at, IntensityRow.id)
+    )
+    newest = {(row.start, row.kind): (row.end, row.g_per_kwh) for row in rows}
+    for point in given:
+        g_per_kwh = said_g_per_kwh(point)
+        if newest.get((point.start, point.kind)) == (point.end, g_per_kwh):
             continue
         session.add(
             IntensityRow(
-                zone=forecast.zone,
-                provider=forecast.provider,
-                signal=forecast.signal,
+                zone=said.zone,
+                provider=said.provider,
+                signal=said.signal,
                 start=point.start,
                 end=point.end,
-                g_per_kwh=point.g_per_kwh,
+                g_per_kwh=g_per_kwh,
                 kind=point.kind,
-                note=forecast.note,
-                fetched_at=forecast.fetched_at,
+                note=said.note,
+                fetched_at=said.fetched_at,
             )
         )
+
+
+def said_g_per_kwh(point: Point) -> float | None:
+    """What the provider said of a slot, whatever lowtide corrected."""
+    return point.g_per_kwh if point.given_g_per_kwh is None else point.given_g_per_kwh
 
 
 def intensities(session: Session, zone: str, start: datetime, end: datetime) -> Sequence[IntensityRow]:

@@ -223,7 +223,10 @@ def test_measured_values_come_from_the_first_provider_that_has_any(
     path.write_text(f"start_utc,g_per_kwh\n{stamp(hour(-2))},5\n{stamp(hour(-1))},6\n")
     server.on("past-range", Reply({"zone": "DE", "data": []}))
     found = signals(cache_folder, server, {"provider": ["electricity_maps", "csv"], "file": str(path)})
-    assert [point.g_per_kwh for point in found.measured("DE", hour(-2), hour(0))] == [5.0, 6.0]
+    measured = found.measured("DE", hour(-2), hour(0))
+    assert measured is not None
+    assert (measured.zone, measured.provider, measured.signal) == ("DE", "csv", "average")
+    assert [point.g_per_kwh for point in measured.points] == [5.0, 6.0]
     server.on("past-range", Reply({"error": "no"}, 408))
     with pytest.raises(SignalOutage):
         signals(cache_folder, server).measured("DE", hour(-2), hour(-1))
