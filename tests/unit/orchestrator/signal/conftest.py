@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,9 +17,10 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from orchestrator.signal.http import Http, Limits, shared
+from orchestrator.signal.http import Http, shared
+from orchestrator.signal.limits import Limits
 
-QUICK = Limits(connect_s=2, read_s=2, wait_s=2, total_s=4, backoff_s=0.01)
+QUICK = Limits(connect_s=2, read_s=2, wait_s=2, total_s=4, backoff_s=0.01, failed_s=0)
 
 
 @dataclass
@@ -32,6 +35,10 @@ class Reply:
     """Seconds between the bytes of the body."""
     silence_s: float = 0.0
     """Seconds before the first byte."""
+    cut_after: int | None = None
+    """Bytes of the body that are sent before the connection is reset; the length of the whole is promised."""
+    reset: bool = False
+    """Reset the connection in place of an answer."""
 
 
 @dataclass
@@ -57,14 +64,18 @@ class ProviderServer:
                 parts = urlsplit(self.path)
                 asked = Asked(parts.path, dict(parse_qsl(parts.query)), dict(self.headers))
                 outer.asked.append(asked)
-                answer = outer.replies.get(parts.path.rsplit("/", 1)[-1])
-                reply = answer(asked) if answer else Reply({"message": "no Route matched with those values"}, 404)
+                reply = outer.reply(asked)
                 outer.stopping.wait(reply.silence_s)
+                if reply.reset:
+                    return self._reset()
                 body = json.dumps(reply.document).encode() if reply.body is None else reply.body
                 self.send_response(reply.status)
                 for name, value in {"Content-Length": str(len(body)), **reply.headers}.items():
                     self.send_header(name, value)
                 self.end_headers()
+                if reply.cut_after is not None:
+                    self.wfile.write(body[: reply.cut_after])
+                    return self._reset()
                 for piece in [body[n : n + 1] for n in range(len(body))] if reply.drip_s else [body]:
                     try:
                         self.wfile.write(piece)
@@ -72,6 +83,12 @@ class ProviderServer:
                         return
                     if outer.stopping.wait(reply.drip_s):
                         return
+
+            def _reset(self) -> None:
+                """Ends the connection as a server does that crashes: with RST in place of FIN."""
+                self.close_connection = True
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.connection.close()
 
             def log_message(self, *args: object) -> None:
                 pass
@@ -83,9 +100,16 @@ class ProviderServer:
         self._thread.start()
 
     def on(self, path: str, *replies: Reply) -> None:
-        """Answer the last part of a path with these replies in order, the last of them for good."""
+        """Answer paths that end so with these replies in order, the last of them for good."""
         left = list(replies)
         self.replies[path] = lambda asked: left.pop(0) if len(left) > 1 else left[0]
+
+    def reply(self, asked: Asked) -> Reply:
+        """What is answered to a question: the longest end of its path that was told decides."""
+        for end in sorted(self.replies, key=len, reverse=True):
+            if f"/{asked.path.lstrip('/')}".endswith(f"/{end}"):
+                return self.replies[end](asked)
+        return Reply({"message": "no Route matched with those values"}, 404)
 
     def count(self, path: str) -> int:
         return sum(asked.path.endswith(f"/{path}") for asked in self.asked)
