@@ -42,6 +42,8 @@ class Answer(Generic[Value]):
     fetched_at: datetime
 
 
+Secrets = Mapping[str, Secret]
+
 Reader = Callable[[Any], tuple[Value, datetime]]
 """From a document to a value and the moment until which it is fresh; raises SignalGarbled on what is wrong.
 
@@ -75,7 +77,7 @@ class Http:
         read: Reader[Value],
         asker: Asker,
         *,
-        secrets: Mapping[str, Secret] | None = None,
+        secrets: Secrets | Callable[[], Secrets] | None = None,
         limits: Limits | None = None,
         explain: Explain | None = None,
         keep: bool = True,
@@ -84,15 +86,13 @@ class Http:
     ) -> Answer[Value]:
         """The document at `url`, read; from the cache while it is fresh, and one request for all who ask at once.
 
-        `secrets` are headers that reach the provider alone; each name must be one of SECRET_HEADERS. `keep=False` is
-        for answers that hold a secret themselves, such as a login's: asked each time and never written down.
+        `secrets` are headers that reach the provider alone; each name must be one of SECRET_HEADERS. Given as a
+        function, they are asked for only where the cache has no answer. `keep=False` is for answers that hold a secret
+        themselves, such as a login's: asked each time and never written down.
         `as_bytes` hands `read` the body as it came, for what is no JSON; `accept` asks for a kind of document.
         Raises SignalRefused, SignalOutage or SignalGarbled, whose text holds no secret.
         """
-        secrets, limits = secrets or {}, limits or Limits()
-        if unknown := set(secrets) - set(SECRET_HEADERS):
-            raise ValueError(f"{sorted(unknown)[0]} is not among SECRET_HEADERS")
-        prepared = self._prepared(url, params, {"Accept": accept, **secrets}, asker)
+        limits = limits or Limits()
 
         def document(status: int, body: bytes, kind: str) -> Any:
             if status == _NOTHING_STATUS:
@@ -100,17 +100,18 @@ class Http:
             return body if as_bytes else _parsed(body, kind, url, asker)
 
         def asked() -> tuple[requests.Response, Value, datetime]:
-            response = self._wire.ask(prepared, asker, limits)
+            held = (secrets() if callable(secrets) else secrets) or {}
+            response = self._wire.ask(self._prepared(url, params, accept, asker, held), asker, limits)
             if response.status_code not in {200, _NOTHING_STATUS}:
                 wait_s = asked_wait_s(response.headers)
-                raise refusal(response.status_code, response.content, asker, secrets.values(), wait_s, explain)
+                raise refusal(response.status_code, response.content, asker, held.values(), wait_s, explain)
             kind = response.headers.get("Content-Type", "no content type").split(";")[0]
             value, fresh_until = read(document(response.status_code, response.content, kind))
             return response, value, fresh_until
 
         if not keep:
             return Answer(asked()[1], self.now())
-        key = self._cache.key(prepared)
+        key = self._cache.key(self._prepared(url, params, accept, asker))
         with self._flight(key):
             if (kept := self._cache.find(key, self.now())) is not None:
                 try:
@@ -123,11 +124,15 @@ class Http:
             return Answer(value, now)
 
     def _prepared(
-        self, url: str, params: Mapping[str, str], headers: Mapping[str, str], asker: Asker
+        self, url: str, params: Mapping[str, str], accept: str, asker: Asker, secrets: Secrets | None = None
     ) -> requests.PreparedRequest:
+        secrets = secrets or {}
+        if unknown := set(secrets) - set(SECRET_HEADERS):
+            raise ValueError(f"{sorted(unknown)[0]} is not among SECRET_HEADERS")
+        headers = {"Accept": accept, **secrets}
         try:
             return self._cache.session.prepare_request(
-                requests.Request("GET", url, params=dict(params), headers=dict(headers))
+                requests.Request("GET", url, params=dict(params), headers=headers)
             )
         except (requests.RequestException, UnicodeError):
             text = f"{shown(url)} cannot be asked; check base_url and the key for stray characters"

@@ -292,3 +292,19 @@ def test_a_server_without_a_trusted_certificate_is_an_outage_at_once(http: Http,
     url = server.url.replace("http://", "https://")
     with pytest.raises(SignalOutage, match="no certificate that this machine trusts; check base_url"):
         http.get(f"{url}/v4/thing", {}, stale, ASKER, limits=QUICK)
+
+
+def test_a_secret_that_must_be_fetched_is_fetched_only_for_a_question_to_the_provider(
+    http: Http, server: ProviderServer
+) -> None:
+    fetched = []
+
+    def secrets() -> dict[str, Secret]:
+        fetched.append(1)
+        return {"Authorization": Secret.bearer(TOKEN)}
+
+    server.on("thing", Reply({"a": 1}))
+    for _ in range(3):
+        assert http.get(f"{server.url}/v4/thing", {}, fresh, ASKER, secrets=secrets, limits=QUICK).value == {"a": 1}
+    assert len(fetched) == server.count("thing") == 1
+    assert server.asked[0].headers["Authorization"] == f"Bearer {TOKEN}"
