@@ -1,50 +1,55 @@
-"""Forecasts and measured intensities, brought into the store beside the controller's passes.
-In: the site's signals. Out: the newest forecast of every zone, and what applied in the slots that have passed.
-Passes read the store and never wait for a provider.
+"""Forecasts and actuals, brought into the store beside the controller's passes.
+In: the site's signals. Out: the newest forecast of every zone, made better by its history, and what really was.
+Passes read the store and never wait for a provider; the store says what was asked when, whatever process asked.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
-from jobs.spec import LowtideError, Unavailable
+from jobs.spec import LowtideError, Unavailable, iso
 from orchestrator.controller import utcnow
+from orchestrator.predict import improve
+from orchestrator.signal.chain import Purpose
 from orchestrator.signal.faults import SignalFault
-from orchestrator.signal.forecast import Forecast
+from orchestrator.signal.forecast import Forecast, modal_gap_s
 from orchestrator.signal.sources import Signals
 from orchestrator.site import Site
-from orchestrator.store import Store, facts
+from orchestrator.store import Store, facts, forecasts
 from orchestrator.store.schema import Job
 
 log = logging.getLogger(__name__)
 
-_LOOK_BACK = timedelta(hours=24)
-"""How far back measured values are asked for: most providers revise within a day."""
+AT_ONCE = 8
+"""Zones that are asked for at the same time."""
+HISTORY = timedelta(days=42)
+"""How much of a zone's past is fetched and learned from: six of each day of the week."""
+AHEAD = timedelta(days=7)
+"""How far a forecast is extended from the zone's history."""
+REVISED = timedelta(hours=24)
+"""How far back measured values are asked for again: most providers revise within a day."""
+SQUEEZED_S = 300.0
+"""Slots shorter than this are a replay in quick motion, which has no history to learn from."""
 
 
 class Refresher:
-    """Keeps the store's signals fresh; every zone is asked at most once a slot, for the answers are cached."""
+    """Keeps the store's signals fresh; every zone is asked at most once a slot, by whatever process."""
 
     def __init__(self, store: Store, site: Site) -> None:
         self._store, self._site = store, site
-        self._signals = Signals(site.zones, site.providers, site.state / "cache")
+        self._signals = Signals.of(site)
         self._signals.check()
-        self._asked_slot: dict[str, datetime] = {}
 
-    def once(self) -> None:
-        """Ask for every zone of the site that the slot has not been asked for yet."""
-        for zone in self._site.zones:
-            now = utcnow()
-            slot = self._site.slot_start(now)
-            if self._asked_slot.get(zone) == slot:
-                continue
-            if self._forecast(zone, now):
-                self._asked_slot[zone] = slot
-                self._measured(zone, now)
+    def once(self, zones: Iterable[str] | None = None) -> None:
+        """Ask for every zone of the site, or for some, that its slot has not been asked for yet."""
+        with ThreadPoolExecutor(AT_ONCE, "refresh") as pool:
+            list(pool.map(self._refresh, self._site.zones if zones is None else zones))
 
     def forever(self, stop: threading.Event, every_s: float) -> None:
         """Go on until `stop` is set; a fault is kept in the store and the next round tries again."""
@@ -55,37 +60,76 @@ class Refresher:
                 log.warning("%s", fault)
             stop.wait(every_s)
 
-    def _forecast(self, zone: str, now: datetime) -> bool:
-        found: Forecast | None = None
-        text: str | None = None
+    def _refresh(self, zone: str) -> None:
+        purposes: tuple[Purpose, ...] = ("plan", "charge") if self._site.zones[zone].charges_apart else ("plan",)
+        for purpose in purposes:
+            now = utcnow()
+            if self._due(zone, purpose, now):
+                self._ask(zone, purpose, now, charges=purpose == purposes[-1])
+
+    def _due(self, zone: str, purpose: Purpose, now: datetime) -> bool:
+        """True where this slot was not asked for yet, or the answer was a fault: whoever failed is held off below."""
+        with self._store.read() as session:
+            row = forecasts.tried(session, zone, purpose)
+            return (
+                row is None or row.fault is not None or self._site.slot_start(row.tried_at) < self._site.slot_start(now)
+            )
+
+    def _ask(self, zone: str, purpose: Purpose, now: datetime, charges: bool) -> None:
         try:
-            found = self._signals.forecast(zone, now)
+            given = self._signals.forecast(zone, now, purpose)
         except SignalFault as fault:
             log.warning("%s", fault)
-            text = str(fault)
-        with self._store.write() as session:
-            facts.keep_forecast(session, zone, now, found, text)
-        return found is not None and not found.stale
-
-    def _measured(self, zone: str, now: datetime) -> None:
-        """Ask what really was, for the time that jobs may be charged for."""
-        with self._store.read() as session:
-            known = facts.forecasts(session)[zone]
-            ended = func.coalesce(Job.ended_at, now)
-            first = session.scalar(select(func.min(Job.submitted_at)).where(ended > now - _LOOK_BACK))
-        if first is None:
+            with self._store.write() as session:
+                forecasts.keep(session, zone, purpose, now, None, str(fault))
             return
+        self._measured(zone, purpose, given, now)
+        better = self._improved(given, now) if purpose == "plan" else given
+        fault_text = f"no provider answers; the answer of {iso(given.fetched_at)} stands" if given.stale else None
+        with self._store.write() as session:
+            forecasts.keep(session, zone, purpose, now, better, fault_text)
+            if not given.stale:
+                forecasts.keep_earlier(session, given)
+            if charges:
+                facts.add_current(session, given, now)
+
+    def _improved(self, given: Forecast, now: datetime) -> Forecast:
+        with self._store.read() as session:
+            past = forecasts.history(session, given.zone, given.provider, now - HISTORY)
+            before = forecasts.earlier(session, given.zone, given.provider)
+        return improve(given, past, before, now, now + AHEAD)
+
+    def _measured(self, zone: str, purpose: Purpose, given: Forecast, now: datetime) -> None:
+        """Ask what really was, once a slot of the provider's: the ledger charges by it, forecasts learn from it."""
+        slot_s = modal_gap_s(point.start for point in given.points) or self._site.slot_s
+        began = datetime.fromtimestamp(now.timestamp() // slot_s * slot_s, now.tzinfo)
+        with self._store.read() as session:
+            row = forecasts.tried(session, zone, purpose)
+            if row is not None and row.measured_at is not None and row.measured_at >= began:
+                return
+            known = forecasts.latest_start(session, zone, given.provider)
+            start = now - HISTORY
+            if slot_s < SQUEEZED_S:
+                ended = func.coalesce(Job.ended_at, now)
+                first = session.scalar(select(func.min(Job.submitted_at)).where(ended > now - REVISED))
+                if first is None:
+                    return
+                start = max(first, now - REVISED) - timedelta(seconds=3600)
+        start = max(start, known - REVISED) if known else start
         try:
-            points = self._signals.measured(zone, max(first, now - _LOOK_BACK) - timedelta(seconds=3600), now)
+            # Up to the end of the slot in progress: what a provider has of it already is asked for with the rest.
+            found = self._signals.measured(zone, start, began + timedelta(seconds=slot_s), purpose)
         except Unavailable as fault:
             log.info("%s", fault)
-            return
+            found = None
         with self._store.write() as session:
-            facts.add_intensities(session, known, points)
+            forecasts.asked_measured(session, zone, purpose, now)
+            if found is not None:
+                facts.add_intensities(session, found)
 
 
 def fetch(store: Store, site: Site) -> dict[str, Forecast]:
     """Ask every zone once; returns the forecasts that are then known."""
     Refresher(store, site).once()
     with store.read() as session:
-        return facts.forecasts(session)
+        return forecasts.newest(session)

@@ -130,11 +130,18 @@ def report(
 
 
 @app.command()
-def forecast(context: typer.Context, zone: Annotated[str, typer.Argument(metavar="ZONE")], json: Json = False) -> None:
-    """Show a zone's carbon intensity, now and as far as its provider sees."""
-    from orchestrator.cli.show import forecast as work
+def forecast(
+    context: typer.Context,
+    zone: Annotated[str, typer.Argument(metavar="ZONE")],
+    json: Json = False,
+    backtest: Annotated[
+        bool, typer.Option("--backtest", help="How good forecasts were, by lead time, on stored history.")
+    ] = False,
+) -> None:
+    """Draw a zone's carbon intensity, now and a week ahead, with its sources."""
+    from orchestrator.cli.forecast import forecast as work
 
-    work(context.obj, zone, json)
+    work(context.obj, zone, json, backtest)
 
 
 @app.command()

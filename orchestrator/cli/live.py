@@ -24,7 +24,7 @@ from orchestrator.ledger import add_up
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.record import read
 from orchestrator.signal.forecast import Forecast
-from orchestrator.store import facts
+from orchestrator.store import facts, forecasts
 from orchestrator.store.accounts import account_of
 from orchestrator.store.jobs import running_segment
 from orchestrator.store.schema import Job
@@ -98,7 +98,7 @@ class Live:
                 zone=segment.zone if segment else None,
                 workers=segment.workers if segment else 0,
                 plan=read(job.plan) if job.plan else None,
-                forecasts=facts.forecasts(session),
+                forecasts=forecasts.newest(session),
                 power_w=power_by_rank_w(facts.last_rows(session, job.id, recent)) if segment else {},
                 energy_j=ledger.total.energy_j,
                 emissions_g=ledger.emissions_g,

@@ -1,4 +1,4 @@
-"""The commands that read: status, logs, report, forecast; each as text for people or as JSON.
+"""The commands that read the store: status, logs, report; each as text for people or as JSON.
 In: the store, and the cluster for the logs. Out: text or JSON on stdout, files where asked for.
 They change nothing.
 """
@@ -13,11 +13,9 @@ from jobs.spec import InputError, Unavailable, iso
 from orchestrator.attach import attach_if_running
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
-from orchestrator.refresh import Refresher
 from orchestrator.report import Report, as_json, draw, page, report_of, text
-from orchestrator.signal.forecast import Forecast
 from orchestrator.status import status as status_of
-from orchestrator.store import facts, jobs
+from orchestrator.store import jobs
 from orchestrator.store.accounts import account_of
 
 
@@ -133,41 +131,3 @@ def write_report(at: Desk, name: str, folder: Path) -> list[Path]:
     paths[1].write_text(page(found), encoding="utf-8")
     draw(found, paths[2])
     return paths
-
-
-def forecast(site_file: Path | None, zone: str, as_json: bool) -> None:
-    """A zone's intensity now and to come."""
-    with desk(site_file) as at:
-        if zone not in at.site.zones:
-            raise InputError(f"ZONE: the site has no zone {zone!r}; it has {', '.join(at.site.zones)}")
-        Refresher(at.store, at.site).once()
-        with at.store.read() as session:
-            found = facts.forecasts(session).get(zone)
-            fault = facts.forecast_fault(session, zone)
-        if found is None:
-            raise Unavailable(f"no forecast of {zone}: {fault}")
-        if as_json:
-            print_json(facts.to_json(found))
-        else:
-            _forecast_chart(found)
-
-
-def _forecast_chart(found: Forecast) -> None:
-    from rich.console import Console
-
-    console = Console()
-    stale = " [red](stale)[/red]" if found.stale else ""
-    console.print(f"{found.zone}: {found.signal} intensity by {found.provider}, fetched {iso(found.fetched_at)}{stale}")
-    if found.note:
-        console.print(found.note)
-    known = [point.g_per_kwh for point in found.points if point.g_per_kwh is not None]
-    highest = max(known, default=1.0) or 1.0
-    for point in found.points:
-        if point.g_per_kwh is None:
-            console.print(f"{iso(point.start)}  unknown")
-            continue
-        colour = (
-            "green" if point.g_per_kwh <= highest / 3 else "yellow" if point.g_per_kwh <= 2 * highest / 3 else "red"
-        )
-        bar = "█" * max(1, round(40 * point.g_per_kwh / highest))
-        console.print(f"{iso(point.start)}  {point.g_per_kwh:6.0f} g/kWh  [{colour}]{bar}[/{colour}]")

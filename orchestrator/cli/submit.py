@@ -13,13 +13,14 @@ from jobs.spec import JobSpec, Unavailable, iso, read_spec
 from orchestrator.admission import admit, admit_time
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
-from orchestrator.controller.frame import Framing, curves_of, deadline
+from orchestrator.controller.frame import Framing, deadline
 from orchestrator.controller.learn import learn
+from orchestrator.controller.outlook import curves_of
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.record import document
 from orchestrator.refresh import fetch
 from orchestrator.signal.forecast import Forecast
-from orchestrator.store import facts, jobs
+from orchestrator.store import forecasts, jobs
 from orchestrator.store.schema import Job
 
 
@@ -41,7 +42,7 @@ def admit_and_store(at: Desk, spec_file: Path) -> Job:
     admit(spec, at.site, str(spec_file))
     with at.store.read() as session:
         # Only what is known already: a submission never waits for a provider.
-        framing = _framing(at, spec, now, facts.forecasts(session))
+        framing = _framing(at, spec, now, forecasts.newest(session))
     admit_time(framing, at.site, str(spec_file))
     with at.store.write() as session:
         return jobs.submit(session, spec, now)

@@ -15,7 +15,7 @@ from cluster.api import Gauge, MeterRow
 from orchestrator.ledger import add_up
 from orchestrator.run_now import savings
 from orchestrator.site import Site
-from orchestrator.store import facts
+from orchestrator.store import facts, forecasts
 from orchestrator.store.accounts import account_of
 from orchestrator.store.jobs import running_segments
 from orchestrator.store.schema import Job
@@ -30,7 +30,7 @@ def gauges(session: Session, site: Site, now: datetime) -> list[Gauge]:
 
 
 def _of_zones(session: Session, now: datetime) -> Iterator[Gauge]:
-    for zone, forecast in facts.forecasts(session).items():
+    for zone, forecast in forecasts.newest(session).items():
         label = {"zone": zone}
         intensity = forecast.at(now)
         if intensity is not None:

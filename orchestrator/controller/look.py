@@ -12,10 +12,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
-from orchestrator.controller.frame import curves_of
 from orchestrator.controller.learn import Learned, learn
-from orchestrator.plan.problem import Stretch
-from orchestrator.store import facts
+from orchestrator.controller.outlook import Outlook, curves_of
+from orchestrator.store import forecasts
 from orchestrator.store.jobs import active_jobs, segments_by_job
 from orchestrator.store.schema import Job, Segment
 
@@ -28,7 +27,7 @@ class Look:
     jobs: Sequence[Job]
     segments: Mapping[str, Sequence[Segment]]
     """By job id, first to last; jobs that never ran are absent."""
-    curves: Mapping[str, tuple[Stretch, ...]]
+    curves: Mapping[str, Outlook]
     """The newest forecast of each zone."""
     versions: Mapping[str, str]
     """A digest of each zone's forecast: unchanged, a plan made from it stands."""
@@ -43,13 +42,13 @@ class Look:
 def look(session: Session, now: datetime) -> Look:
     """Read what a pass needs, in a handful of queries however many jobs there are."""
     jobs = active_jobs(session)
-    forecasts = facts.forecasts(session)
+    curves = curves_of(forecasts.newest(session))
     return Look(
         now=now,
         jobs=jobs,
         segments=segments_by_job(session, [job.id for job in jobs]),
-        curves=curves_of(forecasts),
-        versions={zone: digest(forecast.points) for zone, forecast in forecasts.items()},
+        curves=curves,
+        versions={zone: digest(outlook) for zone, outlook in curves.items()},
         learned={likeness: learn(session, likeness) for likeness in {job.likeness for job in jobs}},
     )
 

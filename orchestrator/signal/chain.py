@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from jobs.spec import InputError
 from orchestrator.signal.forecast import Signal
@@ -20,6 +20,7 @@ from orchestrator.signal.provider import Provider
 from orchestrator.site import ZoneSite
 
 Purpose = Literal["plan", "charge"]
+PURPOSES: tuple[Purpose, ...] = get_args(Purpose)
 FIELD: dict[Purpose, str] = {"plan": "plan_by", "charge": "charge_by"}
 
 

@@ -14,9 +14,10 @@ from sqlalchemy.orm import Session
 from cluster.api import Ended, Reason
 from orchestrator.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts
 from orchestrator.plan.record import read
+from orchestrator.signal.chain import PURPOSES
 from orchestrator.signal.forecast import Kind, Signal
 from orchestrator.site import Site
-from orchestrator.store import facts
+from orchestrator.store import facts, forecasts
 from orchestrator.store.jobs import segments_of, spec_of
 from orchestrator.store.schema import IntensityRow, Job, Segment
 
@@ -30,7 +31,7 @@ def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account
     end = job.ended_at or now
     # Run-now may end later than the job has come, and it is charged too.
     end += end - job.submitted_at + timedelta(hours=1)
-    said = [row for zone in sorted(zones) for row in facts.intensities(session, zone, job.submitted_at, end)]
+    said = [row for zone in sorted(zones) for row in _said(session, site, zone, job.submitted_at, end)]
     return Account(
         job_id=job.id,
         name=job.name,
@@ -44,11 +45,18 @@ def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account
         metrics=job.metrics,
         segments=[_segment(segment) for segment in segments],
         rows=facts.rows_of(session, job.id),
-        intensities=[*map(_intensity, said), *_to_come(session, zones)],
+        intensities=[*map(_intensity, said), *_to_come(session, site, zones)],
         transfers=_transfers(segments),
         planned=read(job.plan).slots if job.plan else (),
         generated_grid=any("generated" in (row.note or "") for row in said),
     )
+
+
+def _said(session: Session, site: Site, zone: str, start: datetime, end: datetime) -> Sequence[IntensityRow]:
+    """What charges: where a zone plans by one signal and is charged by another, the other's words alone."""
+    known = site.zones.get(zone)
+    providers = known.charging if known is not None and known.charges_apart else None
+    return facts.intensities(session, zone, start, end, providers)
 
 
 def _transfers(segments: Sequence[Segment]) -> list[Transfer]:
@@ -61,22 +69,25 @@ def _transfers(segments: Sequence[Segment]) -> list[Transfer]:
     ]
 
 
-def _to_come(session: Session, zones: Iterable[str]) -> Iterator[Intensity]:
+def _to_come(session: Session, site: Site, zones: Iterable[str]) -> Iterator[Intensity]:
     """The newest forecasts: run-now of a job that runs, or that ended early, reaches beyond what has been."""
-    forecasts = facts.forecasts(session)
+    newest = {purpose: forecasts.newest(session, purpose) for purpose in PURPOSES}
     for zone in zones:
-        if (forecast := forecasts.get(zone)) is not None:
-            for point in forecast.points:
-                yield Intensity(
-                    zone=zone,
-                    start=point.start,
-                    end=point.end,
-                    g_per_kwh=point.g_per_kwh,
-                    kind=point.kind,
-                    provider=forecast.provider,
-                    signal=forecast.signal,
-                    fetched_at=forecast.fetched_at,
-                )
+        apart = zone in site.zones and site.zones[zone].charges_apart
+        forecast = newest["charge" if apart else "plan"].get(zone)
+        if forecast is None:
+            continue
+        for point in forecast.points:
+            yield Intensity(
+                zone=zone,
+                start=point.start,
+                end=point.end,
+                g_per_kwh=facts.said_g_per_kwh(point),
+                kind=point.kind,
+                provider=forecast.provider,
+                signal=forecast.signal,
+                fetched_at=forecast.fetched_at,
+            )
 
 
 def _zone(site: Site, zone: str) -> ZoneFacts:

@@ -1,4 +1,4 @@
-"""Facts in the store: ledger rows, intensities and forecasts, appended once and never changed.
+"""Facts in the store: ledger rows and intensities, appended once and never changed.
 In: a session with metered rows or a provider's answer. Out: the same facts, by job or by zone and time.
 The ledger and the report derive every figure from them.
 """
@@ -6,21 +6,19 @@ The ledger and the report derive every figure from them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from cluster.api import MeterRow
-from jobs.spec import iso, utc
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.signal.measured import Measured
-from orchestrator.store.schema import ForecastRow, IntensityRow, LedgerRow
+from orchestrator.store.schema import IntensityRow, LedgerRow
 
 _FIELDS = tuple(MeterRow.__dataclass_fields__)
 _BATCH = 200
+_LOOK_BACK = timedelta(days=2)
 
 
 def add_rows(session: Session, rows: Sequence[MeterRow]) -> int:
@@ -94,75 +92,25 @@ def add_intensities(session: Session, said: Forecast | Measured, points: Sequenc
         )
 
 
+def add_current(session: Session, forecast: Forecast, now: datetime) -> None:
+    """Append what a forecast says of the slots that have begun: they charge until what was measured is known."""
+    begun = [p for p in forecast.points if p.start <= now and p.end > now - _LOOK_BACK]
+    add_intensities(session, forecast, begun)
+
+
 def said_g_per_kwh(point: Point) -> float | None:
     """What the provider said of a slot, whatever lowtide corrected."""
     return point.g_per_kwh if point.given_g_per_kwh is None else point.given_g_per_kwh
 
 
-def intensities(session: Session, zone: str, start: datetime, end: datetime) -> Sequence[IntensityRow]:
-    """All that was said of a zone in [start, end), revisions included; the ledger knows which of them charges."""
+def intensities(
+    session: Session, zone: str, start: datetime, end: datetime, providers: Sequence[str] | None = None
+) -> Sequence[IntensityRow]:
+    """All that was said of a zone in [start, end), revisions included; the ledger knows which of them charges.
+
+    `providers` leaves out what others said: those that a zone plans by and is not charged by.
+    """
     query = select(IntensityRow).where(IntensityRow.zone == zone, IntensityRow.end > start, IntensityRow.start < end)
+    if providers is not None:
+        query = query.where(IntensityRow.provider.in_(providers))
     return session.scalars(query.order_by(IntensityRow.start, IntensityRow.fetched_at, IntensityRow.id)).all()
-
-
-def keep_forecast(session: Session, zone: str, now: datetime, forecast: Forecast | None, fault: str | None) -> None:
-    """Keep the newest forecast of a zone; a fault leaves the earlier one in place and says so."""
-    row = session.get(ForecastRow, zone)
-    if row is None:
-        row = ForecastRow(zone=zone, tried_at=now, fault=fault, forecast=None)
-        session.add(row)
-    row.tried_at, row.fault = now, fault
-    if forecast is not None:
-        row.forecast = to_json(forecast)
-        past = [p for p in forecast.points if p.start <= now and p.end > now - timedelta(days=2)]
-        add_intensities(session, forecast, past)
-
-
-def forecasts(session: Session) -> dict[str, Forecast]:
-    """The newest forecast of every zone that has one; stale where its providers have failed since."""
-    found = {}
-    for row in session.scalars(select(ForecastRow)):
-        if row.forecast is not None:
-            forecast = from_json(row.forecast)
-            found[row.zone] = replace(forecast, stale=forecast.stale or row.fault is not None)
-    return found
-
-
-def forecast_fault(session: Session, zone: str) -> str | None:
-    """What the providers of a zone said when they were last asked, where that was no forecast."""
-    row = session.get(ForecastRow, zone)
-    return row.fault if row is not None else None
-
-
-def to_json(forecast: Forecast) -> dict[str, Any]:
-    """The forecast as `forecast --json` shows it."""
-    return {
-        "zone": forecast.zone,
-        "provider": forecast.provider,
-        "signal": forecast.signal,
-        "unit": "g/kWh",
-        "issued_at": iso(forecast.issued_at) if forecast.issued_at else None,
-        "fetched_at": iso(forecast.fetched_at),
-        "stale": forecast.stale,
-        "factor": forecast.factor,
-        "note": forecast.note,
-        "points": [
-            {"start": iso(p.start), "end": iso(p.end), "g_per_kwh": p.g_per_kwh, "kind": p.kind}
-            for p in forecast.points
-        ],
-    }
-
-
-def from_json(document: dict[str, Any]) -> Forecast:
-    """The forecast that `to_json` wrote."""
-    return Forecast(
-        zone=document["zone"],
-        provider=document["provider"],
-        signal=document["signal"],
-        points=tuple(Point(utc(p["start"]), utc(p["end"]), p["g_per_kwh"], p["kind"]) for p in document["points"]),
-        fetched_at=utc(document["fetched_at"]),
-        issued_at=utc(document["issued_at"]) if document["issued_at"] else None,
-        factor=document["factor"],
-        stale=document["stale"],
-        note=document["note"],
-    )

@@ -38,7 +38,12 @@ class UtcTime(TypeDecorator[datetime]):
 class Table(DeclarativeBase):
     """Base of all tables."""
 
-    type_annotation_map = {datetime: UtcTime(), dict[str, Any]: JSON, list[dict[str, Any]]: JSON}
+    type_annotation_map = {
+        datetime: UtcTime(),
+        dict[str, Any]: JSON,
+        list[dict[str, Any]]: JSON,
+        list[float | None]: JSON,
+    }
 
 
 class SchemaVersion(Table):
@@ -148,13 +153,30 @@ class IntensityRow(Table):
 
 
 class ForecastRow(Table):
-    """The newest forecast of a zone, or why there is none."""
+    """The newest forecast of a zone for a purpose (to plan or to charge by), or why there is none."""
 
     __tablename__ = "forecasts"
     zone: Mapped[str] = mapped_column(String(80), primary_key=True)
+    purpose: Mapped[str] = mapped_column(String(10), primary_key=True)
     tried_at: Mapped[datetime]
     fault: Mapped[str | None] = mapped_column(Text)
     forecast: Mapped[dict[str, Any] | None]
+    measured_at: Mapped[datetime | None]
+    """When what was measured was last asked for, whatever came."""
+
+
+class EarlierForecast(Table):
+    """A forecast as its provider gave it, in hourly means: what actuals are compared with later."""
+
+    __tablename__ = "earlier_forecasts"
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    zone: Mapped[str] = mapped_column(String(80))
+    provider: Mapped[str] = mapped_column(String(80))
+    fetched_at: Mapped[datetime]
+    start: Mapped[datetime]
+    hourly_g_per_kwh: Mapped[list[float | None]]
+    """One value an hour from `start` on; None is unknown."""
+    __table_args__ = (Index("earlier_forecasts_by_zone", "zone", "provider", "fetched_at"),)
 
 
 class Lease(Table):

@@ -27,7 +27,7 @@ from jobs.spec import JobSpec
 from orchestrator.controller import Controller
 from orchestrator.signal.demo import DemoGrid
 from orchestrator.site import Site, resolve_site
-from orchestrator.store import Store, facts, jobs
+from orchestrator.store import Store, forecasts, jobs
 from orchestrator.store.schema import Job
 from tests.bench.figure import Figure, Options, Section, Table
 from tests.standin import StandInCluster
@@ -90,7 +90,7 @@ class Passes:
             for index, zone in enumerate(self._site.zones):
                 curve = DemoGrid().forecast(zone, self._now)
                 points = [p._replace(g_per_kwh=(p.g_per_kwh or 0.0) * scale * (1 + 0.1 * index)) for p in curve.points]
-                facts.keep_forecast(session, zone, self._now, replace(curve, zone=zone, points=tuple(points)), None)
+                forecasts.keep(session, zone, "plan", self._now, replace(curve, zone=zone, points=tuple(points)), None)
 
     def one_s(self) -> float:
         """Seconds of the next pass, which comes EVERY after the last."""

@@ -20,11 +20,11 @@ from orchestrator.cli.app import app
 from orchestrator.controller.gauges import gauges
 from orchestrator.plan import POLICIES
 from orchestrator.report import as_json, report_of
-from orchestrator.signal.forecast import Forecast, Point
+from orchestrator.signal.forecast import Forecast, Point, Share
 from orchestrator.signal.sources import Signals
 from orchestrator.site import FILE_NAME, Site, find_site, read_site
 from orchestrator.status import status
-from orchestrator.store import Store, facts, jobs
+from orchestrator.store import Store, facts, forecasts, jobs
 from orchestrator.store.schema import Job, Segment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -174,7 +174,9 @@ def _training_job(store: Store, spec: JobSpec) -> str:
                 for rank in (0, 1)
             ],
         )
-        facts.keep_forecast(session, "DEMO", NOW, Forecast("DEMO", "demo", "average", points, NOW), None)
+        given = Forecast("DEMO", "demo", "average", points, NOW)
+        forecasts.keep(session, "DEMO", "plan", NOW, given, None)
+        facts.add_current(session, given, NOW)
         return job.id
 
 
@@ -201,8 +203,9 @@ def test_the_json_of_status_has_the_keys_of_the_readme(store: Store, folder: Pat
 
 def test_the_json_of_a_forecast_has_the_keys_of_the_readme() -> None:
     points = (Point(NOW, NOW + timedelta(hours=1), 200.0),)
-    document = facts.to_json(Forecast("DE", "csv", "average", points, NOW))
-    assert {*document, *document["points"][0]} == _told_keys("forecast")
+    shares = (Share(NOW, NOW + timedelta(hours=1), 60.0),)
+    document = forecasts.to_json(Forecast("DE", "csv", "average", points, NOW, renewable=shares))
+    assert {*document, *document["points"][0], *document["renewable"][0]} == _told_keys("forecast")
 
 
 def test_the_json_of_a_report_has_the_keys_of_the_readme() -> None:

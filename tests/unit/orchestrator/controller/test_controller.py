@@ -16,7 +16,7 @@ from orchestrator.controller import Controller
 from orchestrator.controller.settle import MAX_RETRIES
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.site import Site, resolve_site
-from orchestrator.store import Store, facts, jobs, lease
+from orchestrator.store import Store, facts, forecasts, jobs, lease
 from orchestrator.store.schema import Job
 from tests.standin import StandInCluster
 
@@ -89,7 +89,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     site = resolve_site({"zones": zones, "slot": "1h", "renew_within": "30m"}, tmp_path, "test")
     store = Store(site.store_url)
     with store.write() as session:
-        facts.keep_forecast(session, "DE", T0, grid([CLEAN, DIRTY, DIRTY, DIRTY, CLEAN] + [DIRTY] * 20), None)
+        forecasts.keep(session, "DE", "plan", T0, grid([CLEAN, DIRTY, DIRTY, DIRTY, CLEAN] + [DIRTY] * 20), None)
     yield Bench(site, store, StandInCluster(free=[Node("n", "node", "DE", 4, 16, 4, 16)]))
     store.close()
 

@@ -15,7 +15,7 @@ import pytest
 from cluster.api import MeterRow
 from jobs.spec import InputError, JobSpec, Unavailable
 from orchestrator.signal.forecast import Forecast, Point
-from orchestrator.store import Store, facts, jobs, lease
+from orchestrator.store import Store, facts, forecasts, jobs, lease
 from orchestrator.store.schema import SchemaVersion
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=timezone.utc)
@@ -113,12 +113,12 @@ def test_a_revised_intensity_is_a_further_row_and_the_same_one_is_none(store: St
 
 def test_a_fault_keeps_the_earlier_forecast_and_says_why(store: Store) -> None:
     with store.write() as session:
-        facts.keep_forecast(session, "DE", NOW, forecast(300, 0), None)
-        facts.keep_forecast(session, "DE", NOW, None, "electricity_maps: zone DE: no answer")
+        forecasts.keep(session, "DE", "plan", NOW, forecast(300, 0), None)
+        forecasts.keep(session, "DE", "plan", NOW, None, "electricity_maps: zone DE: no answer")
     with store.read() as session:
-        kept = facts.forecasts(session)["DE"]
+        kept = forecasts.newest(session)["DE"]
         assert (kept.at(NOW + timedelta(minutes=1)), kept.stale) == (300, True)
-        assert facts.forecast_fault(session, "DE") == "electricity_maps: zone DE: no answer"
+        assert forecasts.fault_of(session, "DE") == "electricity_maps: zone DE: no answer"
 
 
 def test_refuses_a_time_without_a_zone(store: Store) -> None:
