@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from jobs.spec import InputError
+from orchestrator.plan.bounds import bounded
 from orchestrator.plan.lattice import Lattice, lattice
 from orchestrator.plan.now import now, run_now, run_now_g
 from orchestrator.plan.optimal import optimal
@@ -46,7 +47,7 @@ __all__ = [
     "windows",
 ]
 
-Chooser = Callable[[Lattice, bool], "list[Run] | None"]
+Chooser = Callable[[Lattice], "list[Run] | None"]
 
 POLICIES: Mapping[str, Chooser] = MappingProxyType({"observe": now, "now": now, "slots": slots, "optimal": optimal})
 """From a policy's name in the spec to what chooses its runs (None where it finds none that meet the deadline)."""
@@ -55,24 +56,22 @@ POLICIES: Mapping[str, Chooser] = MappingProxyType({"observe": now, "now": now, 
 def plan(problem: Problem, policy: str) -> Plan:
     """The plan of `policy` for `problem`; the same problem always gives the same plan.
 
-    Slots above `max_g_per_kwh` are used only where the deadline cannot be met without them. Where it cannot be met
-    at all the plan is the earliest finish. Raises InputError that names `carbon.policy`, `carbon.zones` or
-    `carbon.windows` where the policy does not exist, no zone can run the job, or no window lets it advance.
+    Slots above `max_g_per_kwh` or below `min_renewable_percent` are used only where the deadline cannot be met without
+    them (see `problem`). Where it cannot be met at all the plan is the earliest finish. Raises InputError that names
+    `carbon.policy`, `carbon.zones` or `carbon.windows` where the policy does not exist, no zone can run the job, or no
+    window lets it advance.
     """
     choose = POLICIES.get(policy)
     if choose is None:
         raise InputError(f"carbon.policy: {policy!r} is not there yet; choose one of {', '.join(POLICIES)}")
     cells = lattice(problem)
     if problem.work_steps <= 0:
-        return _plan(cells, policy, [], over_limit=False)
-    runs = choose(cells, True)
-    over_limit = runs is None and problem.max_g_per_kwh is not None
-    if over_limit:
-        runs = choose(cells, False)
-    return _plan(cells, policy, soonest(cells) if runs is None else runs, over_limit)
+        return _plan(cells, policy, [])
+    runs = next((runs for within in bounded(cells) if (runs := choose(within)) is not None), None)
+    return _plan(cells, policy, soonest(cells) if runs is None else runs)
 
 
-def _plan(cells: Lattice, policy: str, runs: list[Run], over_limit: bool) -> Plan:
+def _plan(cells: Lattice, policy: str, runs: list[Run]) -> Plan:
     problem, bill = cells.problem, price(cells, runs)
     planned = tuple(
         PlannedSlot(cells.moment(run.start_s), cells.moment(run.end_s), run.way.zone, run.way.workers) for run in runs
@@ -88,5 +87,5 @@ def _plan(cells: Lattice, policy: str, runs: list[Run], over_limit: bool) -> Pla
         run_now_emissions_g=run_now_g(cells),
         misses_deadline=misses_deadline,
         unknown_s=bill.unknown_s,
-        reason=reason(cells, runs, misses_deadline, over_limit),
+        reason=reason(cells, runs, misses_deadline),
     )

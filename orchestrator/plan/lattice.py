@@ -3,10 +3,11 @@ In: a Problem. Out: a Lattice (cell edges in seconds from `now`, openness, g/kWh
 `price` and every policy read it.
 
 Edges are `now`, the deadline, the UTC multiples of the slot and the edges of the windows. A curve is averaged over
-the known part of each cell. Where nothing of a cell is known, the cell is priced at the zone's worst known intensity;
-a zone of which nothing is known is priced at the worst of any zone, and where no zone knows anything every cell costs
-1 g/kWh, so that a plan then acts as `now`. That price is the only reason to prefer known cells: unknown time is used
-where even the worst case is cheaper than what is known, and its seconds are counted in `Plan.unknown_s`.
+each cell, and the unknown part of a cell, be it all of it, is priced at the zone's worst known intensity; a zone of
+which nothing is known is priced at the worst of any zone, and where no zone knows anything every cell costs 1 g/kWh,
+so that a plan then acts as `now`. That price is the only reason to prefer known cells: unknown time is used where even
+the worst case is cheaper than what is known, and its seconds are counted in `Plan.unknown_s`. A renewable share is
+averaged over the known part of each cell, and unknown where nothing of it is known.
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ class Lattice:
     """Shape (zones, cells), with unknown cells priced by the rule above."""
     unknown_share: Floats
     """Shape (zones, cells): the part of the cell, 0 to 1, of which the curve knows nothing."""
+    renewable_percent: Floats
+    """Shape (zones, cells); NaN where no share is known."""
+    usable: Flags
+    """Shape (zones, cells): open, and within what the bounds allow a plan for now; see `bounds`."""
     tail_g_per_kwh: Floats
     """Shape (zones,): the price of unknown time, so of all time after the last edge."""
 
@@ -78,13 +83,6 @@ class Lattice:
     def unknown_s(self) -> Floats:
         """Unknown seconds from `now` to each edge, shape (zones, cells + 1)."""
         return _sums(self.unknown_share * self.length_s)
-
-    def usable(self, limited: bool) -> Flags:
-        """Shape (zones, cells): open, and where `limited` not above `max_g_per_kwh`."""
-        limit = self.problem.max_g_per_kwh
-        if not limited or limit is None:
-            return np.broadcast_to(self.is_open, self.g_per_kwh.shape)
-        return self.is_open & (self.g_per_kwh <= limit)
 
     def cell_at(self, at_s: float) -> int:
         """The cell that holds `at_s`; the last one for the time after the lattice."""
@@ -121,10 +119,19 @@ def lattice(problem: Problem) -> Lattice:
         raise InputError("carbon.zones: no zone has an operating point; name a zone of the site whose nodes can run it")
     edge_us = _edges_us(problem)
     edge_s = edge_us / 1e6
-    means, shares = zip(*(_means(problem.now, zone.curve, edge_s) for zone in problem.zones.values()), strict=True)
+    curves = [zone.curve for zone in problem.zones.values()]
+    found = [_means(problem.now, curve, [part.g_per_kwh for part in curve], edge_s) for curve in curves]
+    means, shares = (np.array(part) for part in zip(*found, strict=True))
     tail = _worst(problem)
-    g_per_kwh = np.where(np.isnan(np.array(means)), tail[:, None], np.array(means))
-    return Lattice(problem, ways, edge_s, _openness(problem, edge_us), g_per_kwh, 1.0 - np.array(shares), tail)
+    # Six decimals keep equal prices equal.
+    g_per_kwh = np.round(np.where(np.isnan(means), 0.0, means) * shares + tail[:, None] * (1.0 - shares), 6)
+    renewable = np.array(
+        [_means(problem.now, curve, [part.renewable_percent for part in curve], edge_s)[0] for curve in curves],
+        dtype=np.float64,
+    )
+    is_open = _openness(problem, edge_us)
+    usable = np.broadcast_to(is_open, g_per_kwh.shape)
+    return Lattice(problem, ways, edge_s, is_open, g_per_kwh, 1.0 - shares, np.round(renewable, 6), usable, tail)
 
 
 def offset_us(problem: Problem, moment: datetime) -> int:
@@ -154,23 +161,26 @@ def _openness(problem: Problem, edge_us: npt.NDArray[np.int64]) -> Flags:
     return is_open
 
 
-def _means(now: datetime, curve: Sequence[Stretch], edge_s: Floats) -> tuple[Floats, Floats]:
-    """Mean g/kWh over the known part of each cell (NaN where there is none), and the share that is known."""
+def _means(
+    now: datetime, curve: Sequence[Stretch], given: Sequence[float | None], edge_s: Floats
+) -> tuple[Floats, Floats]:
+    """Mean of a value `given` for each stretch over the known part of each cell (NaN where none), and that part."""
     length_s = np.diff(edge_s)
-    known = [part for part in sorted(curve, key=lambda part: part.start) if part.g_per_kwh is not None]
-    if not known:
+    parts = [(part.start, part.end, value) for part, value in zip(curve, given, strict=True) if value is not None]
+    if not parts:
         return np.full(len(length_s), np.nan), np.zeros(len(length_s))
-    starts = np.array([(part.start - now) / timedelta(seconds=1) for part in known])
-    ends = np.array([(part.end - now) / timedelta(seconds=1) for part in known])
-    values = np.array([part.g_per_kwh for part in known], dtype=np.float64)
+    known = sorted(parts, key=lambda part: part[0])
+    starts = np.array([(start - now) / timedelta(seconds=1) for start, _, _ in known])
+    ends = np.array([(end - now) / timedelta(seconds=1) for _, end, _ in known])
+    values = np.array([value for _, _, value in known], dtype=np.float64)
     knots = np.stack([starts, ends], axis=1).ravel()
     known_s = np.diff(np.interp(edge_s, *_ramp(knots, ends - starts)))
     weighted = np.diff(np.interp(edge_s, *_ramp(knots, (ends - starts) * values)))
-    # A thousandth of a second is rounding, not knowledge; six decimals keep equal prices equal.
+    # A thousandth of a second is rounding, not knowledge.
     is_known = known_s > np.minimum(1e-3, 0.5 * length_s)
     means: Floats = np.where(is_known, weighted / np.where(is_known, known_s, 1.0), np.nan)
     shares: Floats = np.where(is_known, np.clip(known_s / length_s, 0.0, 1.0), 0.0)
-    return np.round(means, 6), shares
+    return means, shares
 
 
 def _ramp(knots: Floats, amounts: Floats) -> tuple[Floats, Floats]:

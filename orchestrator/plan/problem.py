@@ -1,6 +1,14 @@
 """What a planner is asked and what it answers, as values: no clock, no Ray, no HTTP.
 In: the work left, the deadline, zones with their curves and operating points, pause costs. Out: a Plan.
 The policies turn one into the other; the controller acts on the plan's current slot.
+
+Unknown is never zero. Time whose intensity is not known costs as much as the zone's worst known intensity: it is never
+preferred over a known cleaner time, it is used where even that is the least, and its seconds are `Plan.unknown_s`.
+
+Two bounds are the user's: `max_g_per_kwh` and `min_renewable_percent`. A plan stays within them where it can meet the
+deadline so. Where it cannot, it also uses time that is not known to lie within them (its renewable share is not known;
+or its intensity is not, and the zone's worst is above the bound), and as little of it as it can. Only where that does
+not suffice either it uses time outside, again as little as it can: the deadline always wins.
 """
 
 from __future__ import annotations
@@ -35,11 +43,12 @@ class PauseCost:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Intensity of one zone in [start, end); None is unknown."""
+    """Intensity and renewable share of one zone in [start, end); None is unknown."""
 
     start: datetime
     end: datetime
     g_per_kwh: float | None
+    renewable_percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,8 @@ class ZoneOption:
     curve: tuple[Stretch, ...]
     points: tuple[OperatingPoint, ...]
     pue: float = 1.0
+    stale_since: datetime | None = None
+    """When the curve was fetched, where its provider has failed since; the plan's reason says so."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +87,8 @@ class Problem:
     """True where the next start costs what any start costs; False leaves the very first one out, as simulations do."""
     max_g_per_kwh: float | None = None
     """Never start above it unless the deadline asks for it."""
+    min_renewable_percent: float | None = None
+    """Likewise never start below it."""
     basis: Basis = "measured"
     last_zone: str | None = None
     """Where the last segment ran, while none runs: a start elsewhere is a move. None charges no move."""

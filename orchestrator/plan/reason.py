@@ -1,5 +1,5 @@
 """Why a job runs or waits at `now`, in one short line for people.
-In: a Lattice and the runs chosen. Out: text with g/kWh and UTC times.
+In: a Lattice and the runs chosen. Out: text with g/kWh, renewable shares and UTC times.
 `status` and the report show it.
 """
 
@@ -7,24 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from math import floor
 
 import numpy as np
 
+from orchestrator.plan.bounds import asked_for
 from orchestrator.plan.lattice import Lattice, Way
 from orchestrator.plan.price import Run
 
 
-def reason(cells: Lattice, runs: Sequence[Run], misses_deadline: bool, over_limit: bool) -> str:
-    """One line; `over_limit` says that the deadline asks for more than `max_g_per_kwh`."""
+def reason(cells: Lattice, runs: Sequence[Run], misses_deadline: bool) -> str:
+    """One line: why now or not, what the deadline asks for beyond the bounds, whether the forecast is an old one."""
     if not runs:
         return "no work is left"
     first = runs[0]
-    line = _runs(cells, first.way) if first.start_s <= 0 else _waits(cells, first)
+    parts = [_runs(cells, first.way) if first.start_s <= 0 else _waits(cells, first)]
     if misses_deadline:
-        return f"{line}; no plan meets the deadline, earliest finish {_clock(cells, runs[-1].end_s)}"
-    if over_limit:
-        return f"{line}; the deadline asks for more than {cells.problem.max_g_per_kwh:.0f} g/kWh"
-    return line
+        parts.append(f"no plan meets the deadline, earliest finish {_clock(cells, runs[-1].end_s)}")
+    elif beyond := asked_for(cells, runs):
+        parts.append(beyond)
+    stale_since = cells.problem.zones[first.way.zone].stale_since
+    if stale_since is not None:
+        parts.append(f"by a stale forecast, fetched {_stamp(cells, stale_since)}")
+    return "; ".join(parts)
 
 
 def _runs(cells: Lattice, way: Way) -> str:
@@ -54,13 +59,32 @@ def _waits(cells: Lattice, first: Run) -> str:
         return f"waits until {until}: its deadline has passed"
     if len(cells.is_open) and not cells.is_open[0]:
         return f"waits until {until}: outside its windows"
+    if held := _held_back(cells):
+        return f"waits until {until}: {held}"
     then = cells.price_at(first.way.zone_index, first.start_s)
     present = float(np.min([cells.price_at(way.zone_index, 0.0) for way in cells.ways]))
     return f"waits until {until}: {then:.0f} g/kWh then, {present:.0f} now"
 
 
+def _held_back(cells: Lattice) -> str:
+    """What the renewable share has against `now`, wherever the job may run; empty where it has nothing."""
+    least = cells.problem.min_renewable_percent
+    if least is None or not len(cells.is_open):
+        return ""
+    present = cells.renewable_percent[:, 0]
+    if np.isnan(present).all():
+        return "the renewable share is not known now"
+    if (present >= least).any():
+        return ""
+    # Cut, not rounded: a share just below the bound must not read as the bound.
+    return f"renewable share {floor(float(np.nanmax(present)) * 10) / 10:g} % is below {least:g} %"
+
+
 def _clock(cells: Lattice, at_s: float) -> str:
+    return _stamp(cells, cells.moment(at_s))
+
+
+def _stamp(cells: Lattice, moment: datetime) -> str:
     """UTC, without the date where it is today's and with seconds only where slots are short."""
-    moment: datetime = cells.moment(at_s)
     text = moment.strftime("%H:%M:%SZ" if cells.problem.slot_s < 60 else "%H:%MZ")
     return text if moment.date() == cells.problem.now.date() else f"{moment:%Y-%m-%d} {text}"

@@ -53,14 +53,14 @@ class Grid:
 class Search:
     """The values to go, kept for every edge, and the walk along the best decisions."""
 
-    def __init__(self, lattice: Lattice, limited: bool) -> None:
+    def __init__(self, lattice: Lattice) -> None:
         self.lattice = lattice
         self.ways = lattice.ways
         # Without move costs nothing depends on the zone last used.
         moves = lattice.problem.pause.move_s > 0 and len({way.zone for way in self.ways}) > 1
         self.place = [way.zone_index if moves else 0 for way in self.ways]
         self.places = len(lattice.problem.zones) if moves else 1
-        self.grid = _grid(lattice, lattice.usable(limited), len(self.ways) + self.places + 1)
+        self.grid = _grid(lattice, lattice.usable, len(self.ways) + self.places + 1)
         cells, size = (
             len(self.grid.edge_s) - 1,
             self.grid.goal + _SPARE + int(self.grid.start_quanta.max(initial=0)) + 1,

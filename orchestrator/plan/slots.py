@@ -14,18 +14,18 @@ from orchestrator.plan.lattice import Lattice
 from orchestrator.plan.price import Run, price, until_done
 
 
-def slots(cells: Lattice, limited: bool) -> list[Run] | None:
+def slots(cells: Lattice) -> list[Run] | None:
     """Runs in the cheapest slots, at the width whose choice emits least."""
     widths = sorted({way.workers for way in cells.ways})
-    plans = [runs for width in widths if (runs := _at_width(cells, width, limited)) is not None]
+    plans = [runs for width in widths if (runs := _at_width(cells, width)) is not None]
     return min(plans, key=lambda runs: price(cells, runs).emissions_g, default=None)
 
 
-def _at_width(cells: Lattice, workers: int, limited: bool) -> list[Run] | None:
+def _at_width(cells: Lattice, workers: int) -> list[Run] | None:
     ways = [way for way in cells.ways if way.workers == workers]
     zones = [way.zone_index for way in ways]
     g_per_kwh_step = np.array([way.power_w * way.pue / way.steps_per_s for way in ways])[:, None]
-    costs = np.where(cells.usable(limited)[zones], cells.g_per_kwh[zones] * g_per_kwh_step, np.inf)
+    costs = np.where(cells.usable[zones], cells.g_per_kwh[zones] * g_per_kwh_step, np.inf)
     best, cost = costs.argmin(axis=0), costs.min(axis=0)
     order = np.argsort(cost, kind="stable")  # stable: of equal slots the earliest
     order = order[: int(np.isfinite(cost).sum())]

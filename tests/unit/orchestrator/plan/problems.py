@@ -19,9 +19,18 @@ def at(duration_s: float) -> datetime:
     return T0 + timedelta(seconds=duration_s)
 
 
-def curve(prices: Sequence[float | None], slot_s: float = 3600.0, start: datetime = T0) -> tuple[Stretch, ...]:
+def curve(
+    prices: Sequence[float | None],
+    slot_s: float = 3600.0,
+    start: datetime = T0,
+    shares: Sequence[float | None] | None = None,
+) -> tuple[Stretch, ...]:
     step = timedelta(seconds=slot_s)
-    return tuple(Stretch(start + i * step, start + (i + 1) * step, price) for i, price in enumerate(prices))
+    given = shares if shares is not None else [None] * len(prices)
+    return tuple(
+        Stretch(start + i * step, start + (i + 1) * step, price, share)
+        for i, (price, share) in enumerate(zip(prices, given, strict=True))
+    )
 
 
 def problem(
@@ -34,15 +43,19 @@ def problem(
     points: tuple[OperatingPoint, ...] = (ONE_KW,),
     pause: tuple[float, float] = (0.0, 0.0),
     windows_s: Sequence[tuple[float, float]] | None = None,
+    shares: dict[str, Sequence[float | None]] | None = None,
     **more: object,
 ) -> Problem:
-    """A problem with one price a slot from T0 on; work in seconds of the one-kilowatt worker."""
+    """A problem with one price (and share) a slot from T0 on; work in seconds of the one-kilowatt worker."""
     end_s = max(len(prices) for prices in zones.values()) * slot_s if deadline_s is None else deadline_s
     return Problem(
         now=at(now_s),
         deadline=at(end_s),
         work_steps=work_s,
-        zones={name: ZoneOption(curve(prices, slot_s), points) for name, prices in zones.items()},
+        zones={
+            name: ZoneOption(curve(prices, slot_s, shares=(shares or {}).get(name)), points)
+            for name, prices in zones.items()
+        },
         slot_s=slot_s,
         pause=PauseCost(*pause),
         windows=None if windows_s is None else tuple((at(a), at(b)) for a, b in windows_s),

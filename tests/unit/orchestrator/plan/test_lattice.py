@@ -27,11 +27,17 @@ def test_a_cell_averages_the_known_part_of_the_curve() -> None:
     assert cells.unknown_share.tolist() == [[0.0, 0.0, 1.0, 0.0]]
 
 
-def test_slots_longer_than_those_of_the_curve_take_the_mean_of_what_is_known() -> None:
-    asked = replace(problem({"A": [100.0, 300.0, None, 500.0]}, 60.0), slot_s=7200.0)
+def test_slots_longer_than_those_of_the_curve_take_the_mean_with_what_is_unknown_at_the_worst() -> None:
+    asked = replace(problem({"A": [100.0, 300.0, None, 200.0]}, 60.0), slot_s=7200.0)
     cells = lattice(asked)
-    assert cells.g_per_kwh.tolist() == [[200.0, 500.0]]
+    assert cells.g_per_kwh.tolist() == [[200.0, 250.0]]
     assert cells.unknown_share.tolist() == [[0.0, 0.5]]
+
+
+def test_a_renewable_share_is_averaged_over_what_is_known_of_it() -> None:
+    shares = {"A": [40.0, 80.0, None, 110.0, None, None]}
+    asked = replace(problem({"A": [100.0] * 6}, 60.0, shares=shares), slot_s=7200.0)
+    assert np.array_equal(lattice(asked).renewable_percent, [[60.0, 110.0, np.nan]], equal_nan=True)
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,47 @@ def test_unknown_hours_are_priced_at_the_worst_known_and_counted() -> None:
     assert plan(replace(asked, work_steps=4 * H), "optimal").unknown_s == pytest.approx(H)
 
 
+@pytest.mark.parametrize("policy", ["slots", "optimal"])
+@pytest.mark.parametrize(
+    ("prices", "work_h", "hours", "unknown_h"),
+    [
+        ([None, 300.0, 100.0], 1, [(2, 3)], 0),  # at the start: not run only because nothing is known of it
+        ([300.0, None, 100.0, 200.0], 2, [(2, 4)], 0),  # in the middle: passed over for any cleaner hour
+        ([300.0, 100.0, None, None], 1, [(1, 2)], 0),  # at the end
+        ([None, 300.0, 100.0], 3, [(0, 3)], 1),  # used where the work needs it, and counted
+        ([100.0, 200.0, None, None], 3, [(0, 3)], 1),
+    ],
+)
+def test_unknown_hours_are_never_preferred_over_known_cleaner_ones(
+    policy: str, prices: list[float | None], work_h: int, hours: list[tuple[float, float]], unknown_h: int
+) -> None:
+    asked = problem({"A": prices}, work_h * H)
+    assert [(start, end) for start, end, _, _ in hours_of(asked, policy)] == hours
+    assert plan(asked, policy).unknown_s == pytest.approx(unknown_h * H)
+
+
+@pytest.mark.parametrize("policy", ["now", "slots", "optimal"])
+def test_a_zone_of_which_nothing_is_known_costs_the_worst_of_any_zone(policy: str) -> None:
+    asked = problem({"A": [None] * 3, "B": [300.0, 100.0, 400.0]}, 2 * H)
+    planned = plan(asked, policy)
+    assert (planned.unknown_s, {slot.zone for slot in planned.slots}) == (0.0, {"B"})
+
+
+def test_a_slot_that_is_known_for_a_minute_only_is_no_bargain() -> None:
+    """A forecast that ends within a slot tells nothing of the rest of it, which costs the worst."""
+    asked = problem({"A": [50.0, *[None] * 59, *[120.0] * 60, *[200.0] * 60]}, H, slot_s=60.0)
+    assert hours_of(replace(asked, slot_s=H), "optimal") == [(1.0, 2.0, "A", 1)]
+
+
+def test_the_plan_says_that_it_was_made_by_a_stale_forecast() -> None:
+    asked = problem({"A": [300.0, 100.0]}, H)
+    zone = replace(asked.zones["A"], stale_since=at(-2 * H))
+    planned = plan(replace(asked, zones={"A": zone}), "optimal")
+    assert planned.reason == (
+        "waits until 01:00Z: 100 g/kWh then, 300 now; by a stale forecast, fetched 2022-02-28 22:00Z"
+    )
+
+
 def test_where_nothing_is_known_every_policy_runs_at_once() -> None:
     asked = problem({"A": [None] * 4, "B": []}, 2 * H)
     for policy in POLICIES:
