@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 
 from jobs.spec import JobSpec
 from orchestrator.controller.learn import Learned, assumed_point
-from orchestrator.plan.problem import Current, Problem, Stretch, ZoneOption
+from orchestrator.controller.outlook import Outlook, of_one_kind
+from orchestrator.plan.problem import Current, Problem
 from orchestrator.plan.windows import windows
-from orchestrator.signal.forecast import Forecast
 from orchestrator.site import Site
 
 DEFAULT_FINISH_S = 24 * 3600.0
@@ -31,7 +31,7 @@ class Framing:
     step: int
     steps: int | None
     learned: Learned
-    curves: Mapping[str, tuple[Stretch, ...]]
+    curves: Mapping[str, Outlook]
     """Of every zone that has a forecast."""
     zones: tuple[str, ...]
     """Zones where the job may run and the cluster has nodes."""
@@ -52,11 +52,6 @@ class Opening:
     open: bool
     closes_at: datetime | None
     """When a segment must be told to end, so that it is saved and gone when the window closes; None without one."""
-
-
-def curves_of(forecasts: Mapping[str, Forecast]) -> dict[str, tuple[Stretch, ...]]:
-    """Forecasts as the planner reads them."""
-    return {zone: tuple(Stretch(p.start, p.end, p.g_per_kwh) for p in f.points) for zone, f in forecasts.items()}
 
 
 def measured(framing: Framing) -> bool:
@@ -89,7 +84,8 @@ def opening(framing: Framing) -> Opening:
 
 def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None, site: Site) -> Problem | str:
     """The Problem of this job now, or one line that says why it cannot be planned."""
-    usable = [zone for zone in framing.zones if zone in framing.curves]
+    here = framing.current.zone if framing.current is not None else None
+    usable = of_one_kind({zone: framing.curves[zone] for zone in framing.zones if zone in framing.curves}, here)
     if not framing.zones:
         return "waits for a node with the label carbon-zone of one of its zones"
     if not usable:
@@ -106,7 +102,7 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         now=now,
         deadline=max(due, now),
         work_steps=work,
-        zones={zone: ZoneOption(framing.curves[zone], (point,), site.zones[zone].pue) for zone in usable},
+        zones={zone: ahead.option(point, site.zones[zone].pue) for zone, ahead in usable.items()},
         slot_s=site.slot_s,
         pause=framing.learned.pause,
         windows=spans,
@@ -115,6 +111,7 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         started=measured(framing),
         last_zone=framing.last_zone,
         max_g_per_kwh=spec.carbon.max_intensity_g_per_kwh,
+        min_renewable_percent=spec.carbon.min_renewable_percent,
         basis="measured" if measured(framing) else "assumed",
     )
 

@@ -10,6 +10,7 @@ import pytest
 from jobs.spec import JobSpec
 from orchestrator.controller.frame import Framing, deadline, frame, opening
 from orchestrator.controller.learn import Learned
+from orchestrator.controller.outlook import Outlook
 from orchestrator.plan.problem import OperatingPoint, PauseCost, Problem, Stretch
 from orchestrator.site import Site
 
@@ -33,7 +34,7 @@ FRAMING = Framing(
     step=0,
     steps=3600,
     learned=Learned({1: OperatingPoint(1, 1.0, 300.0)}, PauseCost(60.0), stop_s=15.0),
-    curves={"DE": (Stretch(T0, T0 + 48 * HOUR, 300.0),)},
+    curves={"DE": Outlook((Stretch(T0, T0 + 48 * HOUR, 300.0),))},
     zones=("DE",),
     current=None,
     has_run=False,
