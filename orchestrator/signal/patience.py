@@ -19,7 +19,8 @@ from requests.adapters import HTTPAdapter
 
 from orchestrator.signal.limits import Limits
 
-_RETRIED = frozenset({429, *range(500, 600)})
+_RETRIED = frozenset({429, *range(500, 600)} - {501})
+"""501 says that the server cannot do what is asked, now or later."""
 
 
 class Patience(urllib3.Retry):

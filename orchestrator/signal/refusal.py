@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from orchestrator.signal.faults import Reason, SignalOutage, SignalRefused
@@ -57,6 +58,8 @@ class Asker:
     """The environment variable that holds the key; never the key."""
 
 
+_ERROR_NAMES = ("error", "message", "msg", "title", "detail", "errors")
+
 Explain = Callable[[int, str], Reason | None]
 """From a refusal's status and text to its reason, where a provider means something of its own by them."""
 
@@ -75,7 +78,7 @@ def refusal(
     """
     said = _said(body, secrets)
     told = f"{status}: {said}" if said else str(status)
-    if status in {408, 425, 429} or status >= 500:
+    if status in {408, 425, 429} or (status >= 500 and status != 501):
         later = f"it asks to wait {asked_s:.0f} s" if asked_s else "try later"
         what = "asks for fewer questions" if status == 429 else "is out of order"
         return SignalOutage(asker.provider, asker.zone, f"the provider {what} ({told}); {later}", asked_s)
@@ -103,11 +106,21 @@ def _said(body: bytes, secrets: Iterable[str]) -> str:
         text = body.decode("utf-8", "replace")
         document = "" if "<" in text[:200] else text  # a page for people helps nobody on one line
     if isinstance(document, dict):
-        found = [document.get(name) for name in ("error", "message", "msg", "detail")]
-        words = [part.get("message", "") if isinstance(part, dict) else part for part in found if part]
-        document = "; ".join(dict.fromkeys(str(word) for word in words))
+        document = "; ".join(dict.fromkeys(word for name in _ERROR_NAMES for word in _words(document.get(name))))
     text = " ".join(str(document).split())
     return starred(text, secrets)[:200]
+
+
+def _words(part: Any, deep: int = 4) -> Iterator[str]:
+    """The words of an error: a text, an object with a message, a list of these, or such by the name of a field."""
+    if isinstance(part, str):
+        yield part
+    elif isinstance(part, dict) and (told := part.get("message") or part.get("msg")):
+        field = ".".join(map(str, part["loc"])) if isinstance(part.get("loc"), list) else ""
+        yield f"{field}: {told}" if field else str(told)
+    elif isinstance(part, list | dict) and deep:
+        for one in part.values() if isinstance(part, dict) else part:
+            yield from _words(one, deep - 1)
 
 
 def shown(url: str) -> str:
