@@ -97,6 +97,8 @@ def _curve(found: Forecast, now: datetime, columns: int) -> str:
             at = [edge.timestamp() for point in run for edge in (point.start, point.end)]
             values = [point.g_per_kwh for point in run for _ in range(2)]
             plotext.plot(at, values, marker="braille", color=colour, label=kind if run[0] is mine[0] else None)
+    highest = max((point.high_g_per_kwh or point.g_per_kwh or 0.0 for point in known), default=0.0)
+    plotext.ylim(0, 1.05 * highest or 1)
     ticks = _ticks(found.points[0].start, found.points[-1].end)
     plotext.xticks([tick.timestamp() for tick in ticks], [f"{tick:%a %H:%M}Z" for tick in ticks])
     plotext.ylabel("g/kWh")
