@@ -51,9 +51,9 @@ class AnswerCache:
         """Close the session's connections and the cache."""
         self.session.close()  # type: ignore[no-untyped-call]
 
-    def key(self, prepared: requests.PreparedRequest) -> str:
-        """What questions of the same address and parameters share, whatever their secrets."""
-        return self._backend.create_key(prepared)
+    def key(self, prepared: requests.PreparedRequest, whose: str = "") -> str:
+        """What questions of the same address, parameters and owner share, whatever their secrets."""
+        return self._backend.create_key(prepared) + whose
 
     def find(self, key: str, now: datetime) -> Kept | None:
         """The answer that is fresh at `now`; None where there is none."""

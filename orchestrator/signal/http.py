@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -18,8 +17,10 @@ from typing import Any, Generic, TypeVar
 import requests
 
 from orchestrator.signal.cache import SECRET_HEADERS, AnswerCache
-from orchestrator.signal.faults import SignalGarbled, SignalRefused
+from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalRefused
+from orchestrator.signal.flight import Flight
 from orchestrator.signal.limits import Limits
+from orchestrator.signal.notes import Notes
 from orchestrator.signal.patience import asked_wait_s
 from orchestrator.signal.reading import NO_CONTENT
 from orchestrator.signal.refusal import Asker, Explain, Secret, refusal, shown
@@ -32,6 +33,8 @@ Value = TypeVar("Value")
 log = logging.getLogger(__name__)
 
 _NOTHING_STATUS = 204
+_OPEN_S = 10.0
+_NO_JSON = object()
 
 
 @dataclass(frozen=True)
@@ -56,13 +59,69 @@ def utcnow() -> datetime:
     return datetime.now(timezone.utc)
 
 
+@dataclass(frozen=True)
+class _Question(Generic[Value]):
+    """One question as `Http.get` was asked it."""
+
+    url: str
+    params: Mapping[str, str]
+    read: Reader[Value]
+    asker: Asker
+    secrets: Secrets | Callable[[], Secrets] | None
+    limits: Limits
+    explain: Explain | None
+    as_bytes: bool
+    accept: str
+
+    def prepared(self, session: requests.Session, secrets: Secrets | None = None) -> requests.PreparedRequest:
+        """The request; SignalRefused where the address or a secret cannot be put in one."""
+        secrets = secrets or {}
+        if unknown := set(secrets) - set(SECRET_HEADERS):
+            raise ValueError(f"{sorted(unknown)[0]} is not among SECRET_HEADERS")
+        headers = {"Accept": self.accept, **secrets}
+        try:
+            return session.prepare_request(requests.Request("GET", self.url, params=dict(self.params), headers=headers))
+        except (requests.RequestException, UnicodeError):
+            text = f"{shown(self.url)} cannot be asked; check base_url and the key for stray characters"
+        raise SignalRefused(self.asker.provider, self.asker.zone, text, "request")
+
+    def put(self, wire: Wire) -> tuple[requests.Response, Value, datetime]:
+        """The provider's answer, its value and until when it is fresh."""
+        held = (self.secrets() if callable(self.secrets) else self.secrets) or {}
+        response = wire.ask(self.prepared(wire.session, held), self.asker, self.limits)
+        status, body = response.status_code, response.content
+        if status not in {200, _NOTHING_STATUS}:
+            wait_s = asked_wait_s(response.headers)
+            raise refusal(status, body, self.asker, held.values(), wait_s, self.explain)
+        kind = response.headers.get("Content-Type", "no content type").split(";")[0]
+        return response, *self.reading(status, body, kind)
+
+    def reading(self, status: int, body: bytes, kind: str = "a cached text") -> tuple[Value, datetime]:
+        """The value of a body, and until when it is fresh; SignalGarbled where it is not what it should be."""
+        if status == _NOTHING_STATUS:
+            return self.read(NO_CONTENT)
+        if self.as_bytes:
+            return self.read(body)
+        try:
+            document = json.loads(body)
+        except (ValueError, RecursionError):
+            document = _NO_JSON
+        if document is _NO_JSON:
+            text = f"{shown(self.url)} answered with {kind} that is not JSON; check base_url and any proxy between"
+            raise SignalGarbled(self.asker.provider, self.asker.zone, text)
+        return self.read(document)
+
+
 class Http:
     """One session with a cache on disk; safe to share between threads. Raises SignalFault alone."""
 
     def __init__(self, folder: Path, clock: Callable[[], datetime] = utcnow):
-        self._cache = AnswerCache(folder)
+        self._flight = Flight(folder / "flights")
+        with self._flight.turn("open", _OPEN_S):  # SQLite cannot be made by several at once
+            self._cache = AnswerCache(folder)
         self._wire = Wire(self._cache.session)
-        self._locks = tuple(threading.Lock() for _ in range(64))
+        self.notes = Notes(folder / "notes")
+        """What providers leave for other processes to know."""
         self.now = clock
         """What the session takes for now, by which answers are fresh or stale."""
 
@@ -83,66 +142,50 @@ class Http:
         keep: bool = True,
         as_bytes: bool = False,
         accept: str = "application/json",
+        whose: str = "",
     ) -> Answer[Value]:
         """The document at `url`, read; from the cache while it is fresh, and one request for all who ask at once.
 
         `secrets` are headers that reach the provider alone; each name must be one of SECRET_HEADERS. Given as a
         function, they are asked for only where the cache has no answer. `keep=False` is for answers that hold a secret
         themselves, such as a login's: asked each time and never written down.
-        `as_bytes` hands `read` the body as it came, for what is no JSON; `accept` asks for a kind of document.
+        `as_bytes` hands `read` the body as it came, for what is no JSON; `accept` asks for a kind of document. `whose`
+        keeps accounts apart whose answers differ. What fails is raised for all who wait for it, and for a few seconds.
         Raises SignalRefused, SignalOutage or SignalGarbled, whose text holds no secret.
         """
-        limits = limits or Limits()
-
-        def document(status: int, body: bytes, kind: str) -> Any:
-            if status == _NOTHING_STATUS:
-                return NO_CONTENT
-            return body if as_bytes else _parsed(body, kind, url, asker)
-
-        def asked() -> tuple[requests.Response, Value, datetime]:
-            held = (secrets() if callable(secrets) else secrets) or {}
-            response = self._wire.ask(self._prepared(url, params, accept, asker, held), asker, limits)
-            if response.status_code not in {200, _NOTHING_STATUS}:
-                wait_s = asked_wait_s(response.headers)
-                raise refusal(response.status_code, response.content, asker, held.values(), wait_s, explain)
-            kind = response.headers.get("Content-Type", "no content type").split(";")[0]
-            value, fresh_until = read(document(response.status_code, response.content, kind))
-            return response, value, fresh_until
-
+        question = _Question(url, params, read, asker, secrets, limits or Limits(), explain, as_bytes, accept)
         if not keep:
-            return Answer(asked()[1], self.now())
-        key = self._cache.key(self._prepared(url, params, accept, asker))
-        with self._flight(key):
-            if (kept := self._cache.find(key, self.now())) is not None:
-                try:
-                    return Answer(read(document(kept.status, kept.body, "a cached text"))[0], kept.fetched_at)
-                except SignalGarbled:
-                    log.warning("%s: zone %s: a cached answer cannot be read; asking again", asker.provider, asker.zone)
-            response, value, fresh_until = asked()
-            now = self.now()
-            self._cache.keep(key, response, now, fresh_until)
-            return Answer(value, now)
+            return Answer(question.put(self._wire)[1], self.now())
+        key, began = self._cache.key(question.prepared(self._wire.session), whose), self.now()
+        if (answer := self._kept(key, question)) is not None:
+            return answer
+        with self._flight.turn(key, question.limits.total_s):
+            if (answer := self._kept(key, question)) is not None:
+                return answer
+            if (failed := self._flight.failed(key, began, self.now(), asker)) is not None:
+                raise failed
+            return self._asked(key, question)
 
-    def _prepared(
-        self, url: str, params: Mapping[str, str], accept: str, asker: Asker, secrets: Secrets | None = None
-    ) -> requests.PreparedRequest:
-        secrets = secrets or {}
-        if unknown := set(secrets) - set(SECRET_HEADERS):
-            raise ValueError(f"{sorted(unknown)[0]} is not among SECRET_HEADERS")
-        headers = {"Accept": accept, **secrets}
+    def _kept(self, key: str, question: _Question[Value]) -> Answer[Value] | None:
+        if (kept := self._cache.find(key, self.now())) is None:
+            return None
         try:
-            return self._cache.session.prepare_request(
-                requests.Request("GET", url, params=dict(params), headers=headers)
-            )
-        except (requests.RequestException, UnicodeError):
-            text = f"{shown(url)} cannot be asked; check base_url and the key for stray characters"
-        raise SignalRefused(asker.provider, asker.zone, text, "request")
+            return Answer(question.reading(kept.status, kept.body)[0], kept.fetched_at)
+        except SignalGarbled:
+            asker = question.asker
+            log.warning("%s: zone %s: a cached answer cannot be read; asking again", asker.provider, asker.zone)
+            return None
 
-    @contextmanager
-    def _flight(self, key: str) -> Iterator[None]:
-        """One question at a time for each cache key: the others find its answer in the cache."""
-        with self._locks[hash(key) % len(self._locks)]:
-            yield
+    def _asked(self, key: str, question: _Question[Value]) -> Answer[Value]:
+        try:
+            response, value, fresh_until = question.put(self._wire)
+        except SignalFault as fault:
+            self._flight.fail(key, fault, self.now(), question.limits)
+            raise
+        now = self.now()
+        self._cache.keep(key, response, now, fresh_until)
+        self._flight.done(key)
+        return Answer(value, now)
 
 
 _shared: dict[Path, Http] = {}
@@ -156,11 +199,3 @@ def shared(folder: Path) -> Http:
         if place not in _shared:
             _shared[place] = Http(place)
         return _shared[place]
-
-
-def _parsed(body: bytes, kind: str, url: str, asker: Asker) -> Any:
-    try:
-        return json.loads(body)
-    except (ValueError, RecursionError):
-        text = f"{shown(url)} answered with {kind} that is not JSON; check base_url and any proxy between"
-    raise SignalGarbled(asker.provider, asker.zone, text)

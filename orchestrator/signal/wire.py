@@ -31,7 +31,7 @@ class Wire:
     """A requests session made careful: its own name, no cookies, no netrc, no redirects, no proxy to this machine."""
 
     def __init__(self, session: requests.Session):
-        self._session = session
+        self.session = session
         session.headers["User-Agent"] = f"lowtide/{_version()}"
         session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
         session.auth = _no_netrc
@@ -42,14 +42,14 @@ class Wire:
     def ask(self, prepared: requests.PreparedRequest, asker: Asker, limits: Limits) -> requests.Response:
         """One question with its retries; the body is read within its bounds. SignalOutage where none came."""
         until = time.monotonic() + limits.total_s
-        settings = self._session.merge_environment_settings(prepared.url, {}, True, None, None)
+        settings = self.session.merge_environment_settings(prepared.url, {}, True, None, None)
         if _is_loopback(prepared.url or ""):
             settings["proxies"] = {}
         place = shown(prepared.url or "")
         timeout: Any = Attempt(limits, until)  # requests hands it on to urllib3 as it is
         try:
             with self._adapter.patience(Patience.within(limits, until)):
-                response = self._session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+                response = self.session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
             with response:
                 _read_body(response, asker, limits, until)
             return response
