@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from jobs.spec import DurationS, InputError, JobSpec, Section, parse, read_mapping
 
@@ -22,6 +22,12 @@ EMBEDDED_ZONE = "DEMO"
 
 def _one_or_more(value: object) -> object:
     return [value] if isinstance(value, str) else value
+
+
+def _is_granularity(slot_s: float) -> float:
+    if slot_s not in {300.0, 900.0, 3600.0}:
+        raise ValueError(f"{slot_s:g} s is no slot that a provider offers; choose from 5m, 15m and 60m")
+    return slot_s
 
 
 class ZoneSite(Section):
@@ -90,6 +96,12 @@ class ProviderSite(Section):
     )
     signal_type: Literal["co2_moer", "co2_aoer"] = Field(
         default="co2_moer", description="for watttime: marginal (moer) or average (aoer) emissions"
+    )
+    granularity_s: Annotated[DurationS, AfterValidator(_is_granularity)] | None = Field(
+        default=None, alias="granularity", description="for electricity_maps: slots of 5m, 15m or 60m, as the plan has"
+    )
+    factors: Literal["lifecycle", "direct"] = Field(
+        default="lifecycle", description="for electricity_maps: emissions of the whole life cycle or of burning alone"
     )
     timeout_s: DurationS | None = Field(default=None, alias="timeout")
 
