@@ -6,6 +6,7 @@ In: a validated spec, the site, what is known of jobs like it. Out: nothing, or 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from jobs.spec import InputError, JobSpec, iso
@@ -13,12 +14,14 @@ from orchestrator.controller.frame import Framing, deadline, frame, measured, op
 from orchestrator.plan import POLICIES, plan
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.windows import windows
+from orchestrator.signal.chain import PURPOSES, Chain, Purpose
+from orchestrator.signal.forecast import Signal
+from orchestrator.signal.sources import Signals
 from orchestrator.site import Site
 
 LATER: dict[str, str] = {
     "carbon.min_run": "carbon.max_intensity or a larger slot in the site file",
     "carbon.max_pauses": "carbon.policy: now, or a later finish_by",
-    "carbon.min_renewable_percent": "carbon.max_intensity",
     "carbon.budget": "carbon.max_intensity",
     "workers.power_limit": "the power limit that the GPUs have now",
     "working_dir": "an installed package, or files that the nodes share",
@@ -36,6 +39,7 @@ def admit(spec: JobSpec, site: Site, source: str) -> None:
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise InputError(f"{source}: carbon.zones: the site has no zone {zone!r}; {hint}it has {_names(site)}")
     _room(spec, site, source)
+    _signals(spec, site, source)
 
 
 def admit_time(framing: Framing, site: Site, source: str) -> Plan | None:
@@ -96,6 +100,49 @@ def _room(spec: JobSpec, site: Site, source: str) -> None:
             f"{source}: workers: {spec.width()} workers of {spec.workers.gpus} GPUs need {needed}, "
             f"the site declares at most {most} in {', '.join(zones)}; lower workers.count or workers.gpus"
         )
+
+
+def _signals(spec: JobSpec, site: Site, source: str) -> None:
+    """Zones that a job may choose among tell one kind of intensity; a bound on the share needs a zone that tells it.
+
+    Known from the providers alone, before any has been asked. Whoever submits may not hold the keys of them all: a
+    zone whose providers cannot be made here is left to the controller, which never compares kinds either.
+    """
+    zones, told = site.zones_for(spec), Signals.of(site)
+    if len(zones) > 1:
+        for purpose in PURPOSES:
+            chains = {zone: chain for zone in zones if (chain := _chain(told, zone, purpose)) is not None}
+            _alike({zone: chain.signals for zone, chain in chains.items()}, purpose, spec, source)
+    if spec.carbon.min_renewable_percent is not None:
+        planning = [_chain(told, zone, "plan") for zone in zones]
+        if not any(chain is None or chain.has_renewable for chain in planning):
+            raise InputError(
+                f"{source}: carbon.min_renewable_percent: no provider of {', '.join(zones)} tells the renewable share; "
+                "name a zone whose provider does, or remove it and use carbon.max_intensity"
+            )
+
+
+def _alike(kinds: Mapping[str, frozenset[Signal]], purpose: Purpose, spec: JobSpec, source: str) -> None:
+    zones_of: dict[str, list[str]] = {}
+    for zone, signals in kinds.items():
+        zones_of.setdefault(" or ".join(sorted(signals)), []).append(zone)
+    if len(zones_of) < 2:
+        return
+    whose = "they" if spec.carbon.zones else "is missing, and the site's zones"
+    does = {"plan": "plan", "charge": "are charged"}[purpose]
+    told = " and ".join(f"{kind} ({', '.join(zones)})" for kind, zones in zones_of.items())
+    fix = " or ".join(f"[{', '.join(zones)}]" for zones in zones_of.values())
+    raise InputError(
+        f"{source}: carbon.zones: {whose} {does} by different intensities, {told}, which are never compared; name "
+        f"zones of one kind: {fix}"
+    )
+
+
+def _chain(told: Signals, zone: str, purpose: Purpose) -> Chain | None:
+    try:
+        return told.chain(zone, purpose)
+    except InputError:
+        return None
 
 
 def _names(site: Site) -> str:

@@ -89,7 +89,8 @@ def _alike(chain: Chain, field: str) -> None:
 
 
 def _told(names: Sequence[str], kinds: Sequence[str]) -> str:
-    """`watttime gives marginal and electricity_maps average`."""
-    first = {kind: name for name, kind in reversed(list(zip(names, kinds, strict=True)))}
-    (one, its_kind), (other, kind) = ((name, kind) for kind, name in list(first.items())[:2])
-    return f"{one} gives {its_kind} and {other} {kind}"
+    """`watttime gives marginal and electricity_maps gives average`."""
+    first: dict[str, str] = {}
+    for name, kind in zip(names, kinds, strict=True):
+        first.setdefault(kind, f"{name} gives {kind}")
+    return " and ".join(list(first.values())[:2])

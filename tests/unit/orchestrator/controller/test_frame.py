@@ -72,6 +72,16 @@ def test_a_measured_first_start_takes_its_time() -> None:
     assert (problem.started, problem.basis, problem.work_steps) == (True, "measured", 3600)
 
 
+def test_the_bounds_of_the_spec_and_what_is_known_of_the_zone_reach_the_planner() -> None:
+    bounds = SPEC.carbon.model_copy(update={"max_intensity_g_per_kwh": 350.0, "min_renewable_percent": 60.0})
+    stale = Outlook((Stretch(T0, T0 + HOUR, 300.0, 41.0),), stale_since=T0 - HOUR)
+    framing = replace(FRAMING, spec=SPEC.model_copy(update={"carbon": bounds}), curves={"DE": stale})
+    problem = frame(framing, None, SITE)
+    assert isinstance(problem, Problem)
+    assert (problem.max_g_per_kwh, problem.min_renewable_percent) == (350.0, 60.0)
+    assert (problem.zones["DE"].curve[0].renewable_percent, problem.zones["DE"].stale_since) == (41.0, T0 - HOUR)
+
+
 def test_the_default_deadline_is_a_day_or_twice_the_length() -> None:
     assert deadline(FRAMING) == T0 + 24 * HOUR
     assert deadline(replace(FRAMING, steps=24 * 3600)) == T0 + 48 * HOUR
