@@ -13,7 +13,7 @@ from orchestrator.signal.provider import Make, Provider, Setup
 
 GROUP = "lowtide.signals"
 
-OWN = ("electricity_maps", "uk", "energy_charts", "energinet", "carbon_aware_sdk", "csv", "demo")
+OWN = ("electricity_maps", "watttime", "uk", "energy_charts", "energinet", "carbon_aware_sdk", "csv", "demo")
 """Each is the module of that name in this package, and its `make`."""
 
 

@@ -72,7 +72,7 @@ class Setup:
     def once(self, key: Hashable, make: Callable[[], Value]) -> Value:
         """The value that `make` gave when the key was first asked for, whatever the zone."""
         if key not in self.shared:
-            self.shared[key] = make()
+            self.shared.setdefault(key, make())  # of threads that make one at once, all use the first
         value: Value = self.shared[key]
         return value
 

@@ -1,0 +1,417 @@
+"""WattTime v3 against a server that answers in its shapes; all numbers are synthetic."""
+
+from __future__ import annotations
+
+import threading
+import time
+from base64 import b64encode
+from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.spec import InputError
+from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.signal.http import Http
+from orchestrator.signal.provider import Setup
+from orchestrator.signal.sources import Signals
+from orchestrator.signal.watttime import WattTime, make
+from orchestrator.site import ProviderSite, ZoneSite
+from tests.unit.orchestrator.signal.conftest import QUICK, Asked, ProviderServer, Reply
+
+USER, PASSWORD = "freddo", "secret-9c1"
+ZONE = "CAISO_NORTH"
+AHEAD, PAST = "v3/forecast", "v3/historical"
+FIVE = timedelta(minutes=5)
+FORBIDDEN = Reply(
+    body=b"<html><head><title>403 Forbidden</title></head><body>nginx</body></html>",
+    status=403,
+    headers={"Content-Type": "text/html"},
+)
+EXPIRED = Reply({"error": "UNAUTHORIZED", "message": "token expired"}, 401)
+SCOPE = {"error": "Invalid query parameters", "message": "Invalid scope. You do not have sufficient access to this."}
+
+
+@pytest.fixture(autouse=True)
+def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An account in the environment; and never the turn of a slot."""
+    monkeypatch.setenv("WT_USER", USER)
+    monkeypatch.setenv("WT_PASSWORD", PASSWORD)
+    left_s = 300 - time.time() % 300
+    if left_s < 5:
+        time.sleep(left_s + 0.01)
+    yield
+
+
+@pytest.fixture(autouse=True)
+def tokens(server: ProviderServer) -> list[str]:
+    """The tokens that the server has given out: token-1, token-2 and so on."""
+    given: list[str] = []
+
+    def login(asked: Asked) -> Reply:
+        assert asked.headers["Authorization"] == "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+        given.append(f"token-{len(given) + 1}")
+        return Reply({"token": given[-1]})
+
+    server.replies["login"] = login
+    return given
+
+
+def setup(http: Http, server: ProviderServer, shared: dict[Any, Any] | None = None, **settings: Any) -> Setup:
+    document = {"base_url": server.url, "user_env": "WT_USER", "password_env": "WT_PASSWORD", **settings}
+    site = ProviderSite.model_validate({name: value for name, value in document.items() if value is not None})
+    zone = ZoneSite(provider=["watttime"])
+    return Setup("watttime", ZONE, zone, site, lambda: http, {} if shared is None else shared)
+
+
+@pytest.fixture
+def provider(http: Http, server: ProviderServer) -> WattTime:
+    found = make(setup(http, server))
+    found._limits = QUICK
+    return found
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+def slot(offset: int = 0) -> datetime:
+    """The start of the current five minutes, or of others so many from it."""
+    return datetime.fromtimestamp(time.time() // 300 * 300, timezone.utc) + offset * FIVE
+
+
+def answer(values: list[Any], first: int = 0, period_s: int = 300, **meta: Any) -> dict[str, Any]:
+    """Rows of pounds per MWh, and what the service says of them."""
+    rows = [
+        {"point_time": (slot(first) + n * timedelta(seconds=period_s)).isoformat(), "value": value}
+        for n, value in enumerate(values)
+    ]
+    said = {
+        "data_point_period_seconds": period_s,
+        "region": ZONE,
+        "warnings": [],
+        "signal_type": "co2_moer",
+        "model": {"date": "2023-03-01"},
+        "units": "lbs_co2_per_mwh",
+        "generated_at_period_seconds": 300,
+        "generated_at": slot().isoformat(),
+        **meta,
+    }
+    return {"data": rows, "meta": {name: value for name, value in said.items() if value is not ...}}
+
+
+def test_the_forecast_is_marginal_in_grams_per_kilowatt_hour_and_says_when_it_was_made(
+    provider: WattTime, server: ProviderServer
+) -> None:
+    server.on(AHEAD, Reply(answer([1000, 870.5, 0])))
+    forecast = provider.forecast(ZONE, now())
+    assert [(p.start, p.end, p.kind) for p in forecast.points] == [(slot(n), slot(n + 1), "forecast") for n in range(3)]
+    assert [p.g_per_kwh for p in forecast.points] == pytest.approx([453.59237, 394.852158, 0])
+    assert (forecast.zone, forecast.provider, forecast.signal) == (ZONE, "watttime", "marginal")
+    assert (forecast.issued_at, forecast.factor, forecast.note) == (slot(), "direct", None)
+
+
+def test_asks_for_72_hours_of_the_region_with_the_logins_token(provider: WattTime, server: ProviderServer) -> None:
+    server.on(AHEAD, Reply(answer([1000, 900])))
+    provider.forecast(ZONE, now())
+    assert [asked.path for asked in server.asked] == ["/login", "/v3/forecast"]
+    assert server.asked[1].params == {"region": ZONE, "signal_type": "co2_moer", "horizon_hours": "72"}
+    assert server.asked[1].headers["Authorization"] == "Bearer token-1"
+
+
+def test_one_slot_is_one_question_and_one_login(provider: WattTime, server: ProviderServer) -> None:
+    server.on(AHEAD, Reply(answer([1000, 900])))
+    for _ in range(4):
+        provider.forecast(ZONE, now())
+    assert (server.count("login"), server.count(AHEAD)) == (1, 1)
+
+
+def test_another_process_that_finds_the_answer_in_the_cache_needs_no_login(
+    cache_folder: Path, server: ProviderServer
+) -> None:
+    server.on(AHEAD, Reply(answer([1000, 900])))
+    for _ in range(3):
+        http = Http(cache_folder)
+        make(setup(http, server)).forecast(ZONE, now())
+        http.close()
+    assert (server.count("login"), server.count(AHEAD)) == (1, 1)
+
+
+def test_average_rates_are_asked_for_by_the_sites_signal_type(http: Http, server: ProviderServer) -> None:
+    server.on(AHEAD, Reply(answer([1000, 900], period_s=3600, signal_type="co2_aoer")))
+    provider = make(setup(http, server, signal_type="co2_aoer"))
+    forecast = provider.forecast(ZONE, now())
+    assert (provider.signal, forecast.signal) == ("average", "average")
+    assert server.asked[1].params["signal_type"] == "co2_aoer"
+    assert forecast.points[0].end - forecast.points[0].start == timedelta(hours=1)
+
+
+@pytest.mark.parametrize("signal_type", ["health_damage", "percentile"])
+def test_what_is_no_intensity_is_refused_in_the_site_file(signal_type: str) -> None:
+    with pytest.raises(ValueError, match="signal_type"):
+        ProviderSite.model_validate({"signal_type": signal_type})
+
+
+@pytest.mark.parametrize("refusal", [EXPIRED, FORBIDDEN])
+def test_a_token_that_has_expired_is_followed_by_one_login_and_one_more_try(
+    provider: WattTime, server: ProviderServer, refusal: Reply
+) -> None:
+    server.on(AHEAD, refusal, Reply(answer([1000, 900])))
+    assert len(provider.forecast(ZONE, now()).points) == 2
+    assert [asked.path for asked in server.asked] == ["/login", "/v3/forecast", "/login", "/v3/forecast"]
+    assert server.asked[3].headers["Authorization"] == "Bearer token-2"
+
+
+@pytest.mark.parametrize(
+    ("refusal", "reason", "words"),
+    [
+        (EXPIRED, "key", "the key in WT_USER and WT_PASSWORD is not accepted .401: UNAUTHORIZED; token expired"),
+        (FORBIDDEN, "access", "the key in WT_USER and WT_PASSWORD has no access to this .403"),
+    ],
+)
+def test_a_token_that_is_refused_again_is_a_refusal_after_one_login(
+    provider: WattTime, server: ProviderServer, refusal: Reply, reason: str, words: str
+) -> None:
+    server.on(AHEAD, refusal)
+    with pytest.raises(SignalRefused, match=words) as caught:
+        provider.forecast(ZONE, now())
+    assert caught.value.reason == reason
+    assert (server.count("login"), server.count(AHEAD)) == (2, 2)
+
+
+def test_a_token_is_renewed_before_its_half_hour_is_over(tmp_path: Path, server: ProviderServer) -> None:
+    clock = [now()]
+    http = Http(tmp_path / "cache", clock=lambda: clock[0])
+    provider = make(setup(http, server))
+    server.on(AHEAD, Reply(answer([1000] * 100)))
+    logins = []
+    for minutes in (0, 10, 28, 30, 50):
+        clock[0] = now() + timedelta(minutes=minutes)
+        provider.forecast(ZONE, clock[0])
+        logins.append(server.count("login"))
+    http.close()
+    assert logins == [1, 1, 1, 2, 2]
+
+
+def test_all_zones_and_threads_share_one_login(http: Http, server: ProviderServer) -> None:
+    shared: dict[Any, Any] = {}
+    zones = [f"REGION_{n}" for n in range(8)]
+    server.replies[AHEAD] = lambda asked: Reply(answer([1000, 900], region=asked.params["region"]))
+    providers = [make(setup(http, server, shared)) for _ in zones]
+    found: list[Any] = []
+
+    def ask(provider: WattTime, zone: str) -> None:
+        found.append(provider.forecast(zone, now()).points)
+
+    threads = [threading.Thread(target=ask, args=pair) for pair in zip(providers, zones, strict=True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8
+    assert (server.count("login"), server.count(AHEAD)) == (1, 8)
+
+
+def test_when_the_token_expires_under_all_zones_they_share_the_new_login(http: Http, server: ProviderServer) -> None:
+    shared: dict[Any, Any] = {}
+    zones = ["A", "B", "C"]
+
+    def reply(asked: Asked) -> Reply:
+        good = asked.headers["Authorization"] == "Bearer token-2"
+        return Reply(answer([1000, 900], region=asked.params["region"])) if good else EXPIRED
+
+    server.replies[AHEAD] = reply
+    for zone in zones:
+        assert make(setup(http, server, shared)).forecast(zone, now()).zone == zone
+    assert server.count("login") == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "reason", "words"),
+    [
+        (Reply({"error": "BAD"}, 401), SignalRefused, "key", "the key in WT_USER and WT_PASSWORD is not accepted"),
+        (FORBIDDEN, SignalRefused, "key", "the key in WT_USER and WT_PASSWORD is not accepted .403"),
+        (Reply({}, 429, {"Retry-After": "300"}), SignalOutage, "outage", "asks for fewer questions"),
+        (Reply({"ok": 1}), SignalGarbled, "garbled", "answered a login without a token; check base_url"),
+        (Reply({"token": "a\nb"}), SignalGarbled, "garbled", "without a token"),
+        (Reply(body=b"<html>"), SignalGarbled, "garbled", "/login answered with .* not JSON"),
+    ],
+)
+def test_a_login_that_fails_is_told_once_and_nothing_else_is_asked(
+    provider: WattTime, server: ProviderServer, reply: Reply, kind: type[SignalFault], reason: str, words: str
+) -> None:
+    provider._login._limits = QUICK
+    server.on("login", reply)
+    with pytest.raises(kind, match=words) as caught:
+        provider.forecast(ZONE, now())
+    assert caught.value.reason == reason
+    assert str(caught.value).startswith(f"watttime: zone {ZONE}: ")
+    assert [asked.path for asked in server.asked] == ["/login"]
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        Reply({"error": "INVALID_QUERY_PARAMS", "message": "horizon_hours is too long"}, 400),
+        Reply({"detail": [{"loc": ["query", "horizon_hours"], "msg": "is too long", "type": "value"}]}, 422),
+        Reply({"error": "FORBIDDEN", "message": "Your plan has no access to a horizon beyond 24 h"}, 403),
+    ],
+)
+def test_a_horizon_that_the_plan_refuses_falls_to_24_hours_and_is_not_asked_for_again(
+    cache_folder: Path, server: ProviderServer, refusal: Reply
+) -> None:
+    server.replies[AHEAD] = lambda asked: (
+        refusal if asked.params["horizon_hours"] == "72" else Reply(answer([1000, 900]))
+    )
+    for _ in range(2):  # as two processes
+        http = Http(cache_folder)
+        provider = make(setup(http, server))
+        assert len(provider.forecast(ZONE, now()).points) == 2
+        http.close()
+    assert [asked.params["horizon_hours"] for asked in server.asked if asked.path == "/v3/forecast"] == ["72", "24"]
+
+
+def test_a_request_that_is_refused_at_any_horizon_is_a_refusal(provider: WattTime, server: ProviderServer) -> None:
+    server.on(AHEAD, Reply({"error": "INVALID_QUERY_PARAMS", "msg": "no"}, 400))
+    with pytest.raises(SignalRefused, match="400: INVALID_QUERY_PARAMS; no") as caught:
+        provider.forecast(ZONE, now())
+    assert caught.value.reason == "request"
+    assert [asked.params["horizon_hours"] for asked in server.asked[1:]] == ["72", "24"]
+
+
+@pytest.mark.parametrize("status", [400, 403])
+def test_a_plan_without_the_region_is_told_at_once(provider: WattTime, server: ProviderServer, status: int) -> None:
+    server.on(AHEAD, Reply(SCOPE, status))
+    with pytest.raises(SignalRefused, match="has no access to this .*Invalid scope") as caught:
+        provider.forecast(ZONE, now())
+    assert caught.value.reason == "access"
+    assert (server.count("login"), server.count(AHEAD)) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "document"),
+    [
+        (400, {"error": "INVALID_REGION", "message": "Invalid region XX", "docs": "https://docs.example.org/"}),
+        (404, {"error": "INVALID_REGION", "msg": "no such region"}),
+        (422, {"detail": [{"loc": ["query", "region"], "msg": "is none", "type": "value_error"}]}),
+    ],
+)
+def test_an_unknown_region_names_the_remedy(
+    provider: WattTime, server: ProviderServer, status: int, document: Any
+) -> None:
+    server.on(AHEAD, Reply(document, status))
+    with pytest.raises(SignalRefused, match="zone XX: .*region.*check the zone's name") as caught:
+        provider.forecast("XX", now())
+    assert caught.value.reason == "zone"
+    assert server.count(AHEAD) == 1
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        (answer([1, 2], region="PSCO"), "answered with region 'PSCO', not CAISO_NORTH; check the zone's name"),
+        (answer([1, 2], region=...), "answered with region 'None'"),
+        (answer([1, 2], signal_type="health_damage"), "answered with signal_type 'health_damage', not co2_moer"),
+        (answer([1, 2], units="percentile"), "answered with units 'percentile', not lbs_co2_per_mwh"),
+        (answer([1, -2]), "sent -2 as the intensity of"),
+        (answer([1, 10**6]), "sent 1000000 as the intensity of .* to 5000 g/kWh"),
+        (answer([1, 2], generated_at="just now"), "a time that cannot be used"),
+        (answer([1, 2], first=-9), "a forecast that ends before now"),
+        ({"data": []}, "no JSON object"),
+        ({"meta": answer([])["meta"]}, "no list of data"),
+        ({**answer([]), "data": [{"point_time": "2026-01-01T00:00:00+00:00"}]}, "without value"),
+    ],
+)
+def test_an_answer_of_another_region_unit_or_shape_is_refused(
+    provider: WattTime, server: ProviderServer, document: Any, words: str
+) -> None:
+    server.on(AHEAD, Reply(document))
+    with pytest.raises(SignalGarbled, match=words):
+        provider.forecast(ZONE, now())
+
+
+def test_the_services_warnings_are_passed_on(provider: WattTime, server: ProviderServer) -> None:
+    warnings = [{"type": "STALE", "message": "The model\nis old"}, {"type": "OTHER"}]
+    server.on(AHEAD, Reply(answer([1, 2], warnings=warnings)))
+    assert provider.forecast(ZONE, now()).note == "The model is old; OTHER"
+
+
+@pytest.mark.parametrize("warnings", [..., None, []])
+def test_no_warnings_are_none(provider: WattTime, server: ProviderServer, warnings: Any) -> None:
+    server.on(AHEAD, Reply(answer([1, 2], warnings=warnings)))
+    assert provider.forecast(ZONE, now()).note is None
+
+
+def test_measured_is_the_past_in_grams_and_what_was_filled_in_is_estimated(
+    provider: WattTime, server: ProviderServer
+) -> None:
+    document = answer([1000, 2000, None, 500, 600], first=-4, generated_at=...)
+    for n, row in enumerate(document["data"]):
+        row["imputed_data_used"] = n == 1
+    server.on(PAST, Reply(document))
+    points = provider.measured(ZONE, slot(-4), slot(0))
+    assert [(p.start, round(p.g_per_kwh or 0, 1), p.kind) for p in points] == [
+        (slot(-4), 453.6, "measured"),
+        (slot(-3), 907.2, "estimated"),
+        (slot(-1), 226.8, "measured"),
+    ]
+    asked = server.asked[1].params
+    assert (asked["region"], asked["signal_type"], asked["include_imputed_marker"]) == (ZONE, "co2_moer", "true")
+    assert asked["start"] == slot(-4).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert asked["end"] == slot(-1).strftime("%Y-%m-%dT%H:%M:%SZ"), "the service's ends are inclusive"
+
+
+def test_a_long_past_is_asked_for_in_pieces_that_the_service_allows(provider: WattTime, server: ProviderServer) -> None:
+    server.on(PAST, Reply(answer([], generated_at=...)))
+    assert provider.measured(ZONE, slot() - timedelta(days=70), slot()) == ()
+    spans = [
+        tuple(datetime.fromisoformat(asked.params[name].replace("Z", "+00:00")) for name in ("start", "end"))
+        for asked in server.asked[1:]
+    ]
+    assert len(spans) == 3
+    assert all(end - start <= timedelta(days=32) for start, end in spans)
+    assert [end + FIVE for _, end in spans[:-1]] == [start for start, _ in spans[1:]]
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"user_env": None}, "providers.watttime.user_env: is missing; name the environment variable"),
+        ({"password_env": None}, "providers.watttime.password_env: is missing; name the environment variable"),
+        ({"password_env": "NO_SUCH"}, "password_env: NO_SUCH is not set; export it"),
+    ],
+)
+def test_a_site_file_without_an_account_is_refused(
+    http: Http, server: ProviderServer, settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(InputError, match=words):
+        make(setup(http, server, **settings))
+
+
+def test_neither_password_nor_token_is_in_any_file_message_or_log(
+    cache_folder: Path, server: ProviderServer, caplog: Any
+) -> None:
+    caplog.set_level("DEBUG")
+    settings = ProviderSite(base_url=server.url, user_env="WT_USER", password_env="WT_PASSWORD")
+    signals = Signals({ZONE: ZoneSite(provider=["watttime"])}, {"watttime": settings}, cache_folder, hold_off_s=0)
+    server.on(AHEAD, Reply(answer([1000, 900])))
+    signals.forecast(ZONE)
+    server.on(PAST, Reply({"error": "token-1 is unknown"}, 400))
+    with pytest.raises(SignalRefused) as caught:
+        signals.measured(ZONE, slot(-3), slot(0))
+    basic = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+    files = [path for path in cache_folder.rglob("*") if path.is_file()]
+    assert files
+    for secret in ("token-1", basic):
+        assert secret not in str(caught.value)
+        assert secret not in caplog.text
+        assert not any(secret.encode() in path.read_bytes() for path in files)
+    assert not any(PASSWORD.encode() in path.read_bytes() for path in files)
+
+
+def test_a_login_that_repeats_the_password_hides_it(provider: WattTime, server: ProviderServer) -> None:
+    server.on("login", Reply({"error": f"{PASSWORD} is not the password of {USER}"}, 401))
+    with pytest.raises(SignalRefused, match=r"\*\*\* is not the password"):
+        provider.forecast(ZONE, now())
