@@ -150,7 +150,8 @@ def test_our_client_reads_a_day_squeezed_into_four_minutes(tmp_path: Path) -> No
     assert forecast.mean(before, before + timedelta(minutes=11))[1] == 1.0
     assert "not live data" in (forecast.note or "")
     own = dict(replay.past(before - timedelta(minutes=2), before, before))
-    assert {point.start: point.g_per_kwh for point in measured} == own
+    assert measured is not None
+    assert {point.start: point.g_per_kwh for point in measured.points} == own
     assert len(own) == 12
 
 

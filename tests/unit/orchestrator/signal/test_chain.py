@@ -23,8 +23,8 @@ def plugged(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     plug_in(monkeypatch, tmp_path / "own")
 
 
-def signals(folder: Path, **zone: Any) -> Signals:
-    return Signals({"DE": ZoneSite.model_validate(zone)}, {}, folder / "cache", hold_off_s=60.0)
+def signals(folder: Path, hold_off_s: float = 60.0, **zone: Any) -> Signals:
+    return Signals({"DE": ZoneSite.model_validate(zone)}, {}, folder / "cache", hold_off_s=hold_off_s)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,15 @@ def test_a_provider_that_is_down_is_not_asked_again_for_what_was_measured(tmp_pa
     assert measured is not None and measured.provider == "average"
     with pytest.raises(SignalOutage, match="is down"):
         signals(tmp_path, provider="down").measured("DE", NOW - HOUR, NOW)
+
+
+def test_a_provider_that_comes_back_is_used_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = signals(tmp_path, hold_off_s=0.0, provider="average")
+    found.forecast("DE", NOW)
+    with monkeypatch.context() as broken:
+        broken.setattr(plugin, "OUT", {"average"})
+        assert found.forecast("DE", NOW).stale is True
+    assert found.forecast("DE", NOW).stale is False
 
 
 def test_each_provider_has_its_own_name_for_the_zone(tmp_path: Path) -> None:

@@ -194,15 +194,6 @@ def test_a_provider_that_failed_is_left_alone_for_a_while(cache_folder: Path, se
     assert server.count("forecast") == 1
 
 
-def test_a_provider_that_comes_back_is_used_again(cache_folder: Path, server: ProviderServer) -> None:
-    failing(server)
-    found = signals(cache_folder, server)
-    with pytest.raises(SignalOutage):
-        found.forecast("DE")
-    answering(server, [100, 200])
-    assert found.forecast("DE").stale is False
-
-
 def test_where_all_fail_each_is_named(cache_folder: Path, tmp_path: Path, server: ProviderServer) -> None:
     failing(server)
     path = tmp_path / "lab.csv"
