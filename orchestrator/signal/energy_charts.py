@@ -46,7 +46,6 @@ class EnergyCharts:
         self._http = http
         self._base = base_url.rstrip("/")
         self._limits = limits or Limits()
-        self._no_shares_until: dict[str, datetime] = {}
 
     def forecast(self, zone_name: str, now: datetime) -> Forecast:
         """The slot that holds `now` and those after it, in g/kWh: what is measured already, then what is forecast.
@@ -80,14 +79,15 @@ class EnergyCharts:
 
     def _shares(self, zone_name: str, now: datetime) -> tuple[Share, ...]:
         """Renewable shares of load in percent; none where they cannot be had, which is no fault of the forecast."""
-        if zone_name in self._no_shares_until and now < self._no_shares_until[zone_name]:
+        failed = f"{self.name} {self._base} {zone_name.lower()} shares"
+        if self._http.notes.find(failed, now) is not None:
             return ()
         reader, once = _Reader(Reading(self.name, zone_name)), replace(self._limits, retries=0)
         try:
             return self._ask("ren_share_forecast", zone_name, {}, reader.shares, once).value
         except SignalFault as fault:
             log.info("%s; the forecast goes without renewable shares", fault)
-            self._no_shares_until[zone_name] = now + FRESH
+            self._http.notes.put(failed, {}, now + FRESH)
             return ()
 
     def _ask(

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 
 from jobs.spec import InputError
-from orchestrator.signal.csv import CsvFile, read_points
-from orchestrator.signal.faults import SignalRefused
+from orchestrator.signal.csv import CsvAddress, CsvFile, make, read_points
+from orchestrator.signal.faults import SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.signal.http import Http
+from orchestrator.signal.provider import Setup
 from orchestrator.signal.sources import Signals
-from orchestrator.site import ZoneSite
-from tests.unit.orchestrator.signal.conftest import hour, stamp
+from orchestrator.site import ProviderSite, ZoneSite
+from tests.unit.orchestrator.signal.conftest import QUICK, ProviderServer, Reply, hour, stamp
 
 
 def written(folder: Path, text: str) -> Path:
@@ -124,3 +126,81 @@ def test_a_folder_without_the_zones_file_names_those_it_has(tmp_path: Path) -> N
     found = Signals({"DE": ZoneSite(provider=["csv"], file=str(tmp_path))}, {}, tmp_path / "cache")
     with pytest.raises(InputError, match=r"zones.DE.file: .* has no DE.csv; .*`as` \(there are: FR, GB\)"):
         found.check()
+
+
+def body(values: list[object], first: int = 0) -> bytes:
+    rows = "".join(f"{stamp(hour(first + n))},{value}\n" for n, value in enumerate(values))
+    return f"start_utc,g_per_kwh\n{rows}".encode()
+
+
+@pytest.fixture
+def address(http: Http, server: ProviderServer) -> CsvAddress:
+    return CsvAddress(http, f"{server.url}/grids/lab.csv?format=csv", QUICK)
+
+
+def test_a_file_at_an_address_is_read_as_one_here_and_fetched_once_in_a_slot(
+    address: CsvAddress, server: ProviderServer
+) -> None:
+    server.on("grids/lab.csv", Reply(body=b"\xef\xbb\xbf" + body([5, 10, "", 30], first=-1)))
+    for _ in range(3):
+        forecast = address.forecast("LAB", datetime.now(timezone.utc))
+        assert [point.g_per_kwh for point in forecast.points] == [10, None, 30]
+    assert [point.g_per_kwh for point in address.measured("LAB", hour(-2), hour(1))] == [5]
+    assert [(asked.path, asked.params) for asked in server.asked] == [("/grids/lab.csv", {"format": "csv"})]
+    assert server.asked[0].headers["Accept"] == "text/csv"
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        (b"<html>" + b"x," * 5000, "lab.csv: line 1: has no column start_utc; its columns are <html>x"),
+        (b"start_utc,g_per_kwh\n2026-01-01T00:00:00Z,5\n", "holds fewer than two rows"),
+        (body([5, -1]), "line 3: g_per_kwh: '-1' is no intensity"),
+        (body([5, 9e9]), "line 3: g_per_kwh: '9000000000.0' is no intensity; write g/kWh from 0 to 5000"),
+        (b"start_utc,g_per_kwh\n" + b"n" * 9999 + b",5\n", "line 2: start_utc: .* is not an ISO 8601 time"),
+        (b"\xff\xfe\x00", "is no CSV in UTF-8"),
+    ],
+)
+def test_a_wrong_file_at_an_address_is_told_with_its_line_and_never_whole(
+    address: CsvAddress, server: ProviderServer, sent: bytes, words: str
+) -> None:
+    server.on("grids/lab.csv", Reply(body=sent))
+    with pytest.raises(SignalGarbled, match=words) as caught:
+        address.forecast("LAB", datetime.now(timezone.utc))
+    assert str(caught.value).startswith("csv: zone LAB: http://")
+    assert len(str(caught.value)) < 400
+
+
+def test_an_address_that_fails_is_an_outage_or_a_refusal(address: CsvAddress, server: ProviderServer) -> None:
+    server.on("grids/lab.csv", Reply(status=408, body=b""), Reply(status=404, body=b""))
+    with pytest.raises(SignalOutage):
+        address.forecast("LAB", datetime.now(timezone.utc))
+    with pytest.raises(SignalRefused):
+        address.forecast("LAB", datetime.now(timezone.utc))
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [
+        ("ftp://example.org/lab.csv", "zones.LAB.file: ftp://example.org/lab.csv is no http or https address"),
+        ("https://me:word@example.org/lab.csv", "zones.LAB.file: holds a user; give an address that needs none"),
+    ],
+)
+def test_an_address_of_another_kind_or_with_a_password_is_refused(http: Http, file: str, words: str) -> None:
+    with pytest.raises(InputError, match=words) as caught:
+        make(Setup("csv", "LAB", ZoneSite(provider=["csv"], file=file), ProviderSite(), lambda: http))
+    assert "word" not in str(caught.value)
+
+
+def test_the_last_good_answer_of_an_address_bridges_an_outage(
+    cache_folder: Path, tmp_path: Path, server: ProviderServer
+) -> None:
+    zones = {"LAB": ZoneSite(provider=["csv"], file=f"{server.url}/lab.csv")}
+    server.on("lab.csv", Reply(body=body([10, 20, 30])))
+    assert Signals(zones, {}, cache_folder).forecast("LAB").stale is False
+    server.stop()
+    (cache_folder / "forecasts").rename(tmp_path / "forecasts")
+    other = cache_folder / "later"
+    other.mkdir()
+    (tmp_path / "forecasts").rename(other / "forecasts")
+    assert Signals(zones, {}, other).forecast("LAB").stale is True
