@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from jobs.spec import InputError
 from orchestrator.plan.bounds import bounded
+from orchestrator.plan.greedy import greedy
 from orchestrator.plan.lattice import Lattice, lattice
 from orchestrator.plan.now import now, run_now, run_now_g
 from orchestrator.plan.optimal import optimal
@@ -28,6 +29,8 @@ from orchestrator.plan.problem import (
 from orchestrator.plan.reason import reason
 from orchestrator.plan.slots import slots
 from orchestrator.plan.soonest import soonest
+from orchestrator.plan.threshold import threshold
+from orchestrator.plan.window import window
 from orchestrator.plan.windows import windows
 
 __all__ = [
@@ -49,7 +52,17 @@ __all__ = [
 
 Chooser = Callable[[Lattice], "list[Run] | None"]
 
-POLICIES: Mapping[str, Chooser] = MappingProxyType({"observe": now, "now": now, "slots": slots, "optimal": optimal})
+POLICIES: Mapping[str, Chooser] = MappingProxyType(
+    {
+        "observe": now,
+        "now": now,
+        "threshold": threshold,
+        "window": window,
+        "slots": slots,
+        "greedy": greedy,
+        "optimal": optimal,
+    }
+)
 """From a policy's name in the spec to what chooses its runs (None where it finds none that meet the deadline)."""
 
 

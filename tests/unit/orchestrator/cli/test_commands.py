@@ -71,7 +71,6 @@ REFUSED = [
         {"workers": {"count": 4, "gpus": 1}},
         "job.yaml: workers: 4 workers of 1 GPUs need 4, the site declares at most 2",
     ),
-    ({"carbon": {"policy": "greedy"}}, "job.yaml: carbon.policy: greedy is not supported yet; use one of observe, now"),
     ({"carbon": {"max_pauses": 3}}, "job.yaml: carbon.max_pauses is not supported yet; remove it"),
     ({"carbon": {"windows": ["61 22 * * * 8h"]}}, "job.yaml: carbon.windows: '61 22 * * *' is not a cron expression"),
     ({"carbon": {"windows": ["0 22 30 2 * 8h"]}}, "job.yaml: carbon.windows: "),

@@ -183,8 +183,8 @@ def test_the_reason_says_why_the_job_runs_or_waits(prices: list[float], more: di
 
 
 def test_a_policy_that_is_not_there_is_refused_with_those_that_are() -> None:
-    with pytest.raises(InputError, match=r"carbon\.policy: 'greedy' .*observe, now, slots, optimal"):
-        plan(problem({"A": [1.0]}, 60.0), "greedy")
+    with pytest.raises(InputError, match=r"carbon\.policy: 'cheapest' .*observe, now, .*, greedy, optimal"):
+        plan(problem({"A": [1.0]}, 60.0), "cheapest")
 
 
 def test_no_operating_point_is_refused() -> None:
