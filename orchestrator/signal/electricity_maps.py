@@ -1,71 +1,72 @@
-"""Electricity Maps, v3 and v4: average intensity, flow-traced, of some 350 zones.
-In: a zone's name there, a base URL and a key. Out: a Forecast, or measured points.
+"""Electricity Maps, v3 and v4: average intensity, flow-traced, and the renewable share, of some 350 zones.
+In: a zone's name there, and an account. Out: a Forecast, or measured points.
 The HTTP session carries the questions; the chain of a zone's providers asks them.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from typing import Any, Literal
+from typing import Literal
 
-from jobs.spec import InputError, iso, utc
+from jobs.spec import InputError, iso
 from orchestrator.signal.faults import Reason, SignalFault, SignalGarbled, SignalRefused
-from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, from_on, modal_gap_s, spread
-from orchestrator.signal.http import Answer, Http, Limits
+from orchestrator.signal.forecast import Forecast, Point, Share, Signal, from_on, ordered
+from orchestrator.signal.http import Answer, Http, Reader
+from orchestrator.signal.limits import Limits
+from orchestrator.signal.maps_account import Account
+from orchestrator.signal.maps_document import GRANULARITIES, Document, Rows
 from orchestrator.signal.provider import Setup
-from orchestrator.signal.refusal import Asker, Secret
+from orchestrator.signal.reading import Reading
 
 log = logging.getLogger(__name__)
 
 BASE_URL = "https://api.electricitymaps.com/v4"
+HORIZONS_H = (72, 48, 24)
+"""What is asked for, one after the other, until the account is allowed it; then that is remembered for a day."""
 
-Row = tuple[datetime, float | None, Kind]
-
-_GRANULARITY_S = {"5_minutes": 300.0, "15_minutes": 900.0, "hourly": 3600.0}
+_INTENSITY, _RENEWABLE = "carbon-intensity", "renewable-energy"
 _RANGE = timedelta(days=10)
-_FRESH_AT_MOST = timedelta(hours=1)
+_DAY = timedelta(days=1)
+_SHORTER = frozenset({400, 422})
+"""What a horizon beyond the plan's may be refused with, beside 401 in words that name the plan."""
+_SOON, _LATER = timedelta(minutes=15), timedelta(hours=6)
 
 
 class ElectricityMaps:
-    """One account, or none where `token` is None (a server of one's own that asks for no key)."""
+    """The provider, for one account."""
 
     name = "electricity_maps"
     signal: Signal = "average"
+    has_renewable = True
 
     def __init__(
         self,
         http: Http,
-        base_url: str = BASE_URL,
-        token: Secret | None = None,
-        token_env: str | None = None,
+        account: Account,
         limits: Limits | None = None,
-        horizon_h: int = 72,
-        granularity: str = "hourly",
+        granularity_s: float = 3600.0,
         factor: Literal["lifecycle", "direct"] = "lifecycle",
     ):
         self._http = http
-        base = base_url.rstrip("/")
-        self._base = base if base.rsplit("/", 1)[-1] in {"v3", "v4"} else f"{base}/v4"
-        self._secrets = {"auth-token": token} if token else {}
-        self._token_env = token_env
+        self._account = account
         self._limits = limits or Limits()
-        self._horizon_h = horizon_h
-        self._granularity = granularity
-        self._factor: Literal["lifecycle", "direct"] = factor
+        self._slot_s = granularity_s
+        self.factor: Literal["lifecycle", "direct"] = factor
 
     def forecast(self, zone_name: str, now: datetime) -> Forecast:
-        """The current slot as the provider estimates or measures it, and its forecast, in g/kWh.
+        """The slot that holds `now` and those after it, in g/kWh, with the renewable share where the plan has it.
 
         `updatedAt` is about the request and not about the model, so `issued_at` stays None.
         """
-        reader = _Envelope(zone_name, "forecast", self._factor)
-        ahead = self._ask("forecast", zone_name, {"horizonHours": str(self._horizon_h)}, reader)
-        slot_s = reader.slot_s
-        points = from_on(spread([*ahead.value, *self._latest(zone_name, slot_s)], slot_s), now)
+        self._account.check(zone_name, f"{_INTENSITY}/forecast")
+        ahead = self._ahead(zone_name)
+        rows = ahead.value
+        points = from_on(rows.points(), now)
+        if not points or points[0].start > now:
+            points = from_on(ordered([*self._latest(zone_name, rows.slot_s), *points]), now)
         if not points:
             raise SignalGarbled(self.name, zone_name, "the provider sent a forecast that ends before now; try later")
         return Forecast(
@@ -74,74 +75,132 @@ class ElectricityMaps:
             signal=self.signal,
             points=points,
             fetched_at=ahead.fetched_at,
-            factor=self._factor,
-            note=reader.disclaimer,
+            factor=self.factor,
+            note=rows.note,
+            renewable=from_on(self._renewable(zone_name), now),
         )
 
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
-        """Points of the past in [start, end): any range where the plan has past-range, else the last 24 hours."""
-        try:
-            points = self._past(zone_name, start, end)
-        except SignalRefused as refused:
-            if refused.reason not in {"access", "zone"}:
-                raise
-            log.info("%s; asking for the last 24 hours instead", refused)
-            points = self._history(zone_name)
-        return tuple(point for point in points if start <= point.start < end)
+        """Points of the past in [start, end): the last 24 hours, and any earlier range where the plan has past-range.
 
-    def _past(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
-        rows: list[Row] = []
-        slot_s = _GRANULARITY_S[self._granularity]
-        while start < end:
-            stop = min(end, start + _RANGE)
-            reader = _Envelope(zone_name, "measured", self._factor, slot_s)
-            window = {"start": iso(start), "end": iso(stop)}
-            rows += self._ask("past-range", zone_name, window, reader).value
-            start = stop
-        gap_s = modal_gap_s(row[0] for row in rows)
-        return spread(rows, gap_s or slot_s)
+        Questions begin and end with slots, so that all who ask in one slot ask the same.
+        """
+        recent = self._history(zone_name) if end > self._http.now() - _DAY else ()
+        until = min(
+            (point.start for point in recent), default=_floor(end + timedelta(seconds=self._slot_s), self._slot_s)
+        )
+        earlier: tuple[Point, ...] = ()
+        if start < until:
+            try:
+                earlier = self._past(zone_name, _floor(start, self._slot_s), until)
+            except SignalFault as fault:
+                if not recent:
+                    raise
+                log.info("%s; what was measured before %s stays unknown", fault, iso(until))
+        return tuple(point for point in ordered([*earlier, *recent]) if start <= point.start < end)
+
+    def _ahead(self, zone_name: str) -> Answer[Rows]:
+        """The longest forecast that the account may have; what it may have is remembered for a day."""
+        path, read = f"{_INTENSITY}/forecast", self._document(zone_name).forecast
+        *longer, shortest = horizons = self._horizons(zone_name)
+        for horizon_h in longer:
+            try:
+                found = self._ask(path, zone_name, {"horizonHours": str(horizon_h)}, read)
+            except SignalRefused as refused:
+                if refused.status not in _SHORTER and not _is_plan(str(refused)):
+                    raise
+                log.info("%s; asking for less than %d hours", refused, horizon_h)
+                continue
+            self._keep_horizon(zone_name, horizon_h, horizons)
+            return found
+        try:
+            found = self._ask(path, zone_name, {"horizonHours": str(shortest)}, read)
+        except SignalRefused as refused:
+            if _is_plan(str(refused)):
+                self._account.close(zone_name, path, refused)
+            raise
+        self._keep_horizon(zone_name, shortest, horizons)
+        return found
+
+    def _horizons(self, zone_name: str) -> Sequence[int]:
+        noted = self._account.recall(zone_name, "horizon") or {}
+        return [horizon_h for horizon_h in HORIZONS_H if horizon_h <= noted.get("hours", HORIZONS_H[0])] or HORIZONS_H
+
+    def _keep_horizon(self, zone_name: str, horizon_h: int, horizons: Sequence[int]) -> None:
+        if horizon_h != horizons[0]:
+            self._account.remember(zone_name, "horizon", {"hours": horizon_h}, _DAY)
+
+    def _latest(self, zone_name: str, slot_s: float) -> tuple[Point, ...]:
+        """The newest value that is no forecast, for a forecast that begins later than now; none where there is none."""
+        limits = replace(self._limits, retries=0)
+        try:
+            rows = self._ask(f"{_INTENSITY}/latest", zone_name, {}, self._document(zone_name).measured, limits).value
+        except SignalFault as fault:
+            log.info("%s; the current slot stays unknown", fault)
+            return ()
+        return replace(rows, slot_s=slot_s).points()
+
+    def _renewable(self, zone_name: str) -> tuple[Share, ...]:
+        """The renewable share ahead; none where the plan has none or the question fails, which is no fault here."""
+        path = f"{_RENEWABLE}/forecast"
+        if not self._account.is_open(zone_name, path):
+            return ()
+        horizon = {"horizonHours": str(self._horizons(zone_name)[0])}
+        limits = replace(self._limits, retries=0)
+        try:
+            return self._ask(path, zone_name, horizon, self._document(zone_name).shares, limits).value.shares()
+        except SignalFault as fault:
+            log.info("%s; the renewable share stays unknown", fault)
+            self._account.close(zone_name, path, fault, _LATER if isinstance(fault, SignalRefused) else _SOON)
+            return ()
 
     def _history(self, zone_name: str) -> tuple[Point, ...]:
-        reader = _Envelope(zone_name, "measured", self._factor, _GRANULARITY_S[self._granularity])
+        """The last 24 hours; empty where the plan or the zone has none."""
+        path = f"{_INTENSITY}/history"
+        return self._measured(zone_name, path, {})
+
+    def _past(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
+        """Any range, in pieces that the provider allows; empty where the plan or the zone has none."""
+        points: list[Point] = []
+        while start < end:
+            stop = min(end, start + _RANGE)
+            window = {"start": iso(start), "end": iso(stop)}
+            points += self._measured(zone_name, f"{_INTENSITY}/past-range", window)
+            start = stop
+        return ordered(points)
+
+    def _measured(self, zone_name: str, path: str, window: Mapping[str, str]) -> tuple[Point, ...]:
+        if not self._account.is_open(zone_name, path):
+            return ()
         try:
-            rows = self._ask("history", zone_name, {}, reader).value
+            return self._ask(path, zone_name, window, self._document(zone_name).measured).value.points()
         except SignalRefused as refused:
             if refused.reason not in {"access", "zone"}:
                 raise
-            log.warning("%s; what was measured there stays unknown", refused)
+            log.info("%s; what was measured there stays unknown", refused)
+            if refused.reason == "access":
+                self._account.close(zone_name, path, refused, _LATER)
             return ()
-        return spread(rows, reader.slot_s)
 
-    def _latest(self, zone_name: str, slot_s: float) -> list[Row]:
-        """The newest value that is no forecast; none where the plan or the zone has none."""
-        reader = _Envelope(zone_name, "measured", self._factor, slot_s)
-        try:
-            return self._ask("latest", zone_name, {}, reader, replace(self._limits, retries=0)).value
-        except SignalFault as fault:  # the forecast has the current slot too: less exact, and enough
-            log.info("%s; the current slot is the forecast's", fault)
-            return []
+    def _document(self, zone_name: str) -> Document:
+        return Document(Reading(self.name, zone_name), self.factor, self._slot_s, self._http.now)
 
     def _ask(
-        self,
-        what: str,
-        zone_name: str,
-        more: Mapping[str, str],
-        reader: _Envelope,
-        limits: Limits | None = None,
-    ) -> Answer[list[Row]]:
+        self, path: str, zone_name: str, more: Mapping[str, str], read: Reader[Rows], limits: Limits | None = None
+    ) -> Answer[Rows]:
         params = {
             "zone": zone_name,
             "disableCallerLookup": "true",  # else an unknown zone is silently that of the caller's address
-            "emissionFactorType": self._factor,
-            "temporalGranularity": self._granularity,
+            "emissionFactorType": self.factor,
+            "temporalGranularity": GRANULARITIES[self._slot_s],
             **more,
         }
         return self._http.get(
-            f"{self._base}/carbon-intensity/{what}",
+            f"{self._account.base_url}/{path}",
             params,
-            reader.read,
-            Asker(self.name, zone_name, self._token_env),
-            secrets=self._secrets,
+            read,
+            self._account.asker(zone_name),
+            secrets=self._account.secrets,
             limits=limits or self._limits,
             explain=_explain,
         )
@@ -149,73 +208,31 @@ class ElectricityMaps:
 
 def make(setup: Setup) -> ElectricityMaps:
     """The provider of one zone; a server of one's own, named by base_url, may need no key."""
-    base_url = setup.base_url(BASE_URL)
-    if setup.settings.token_env is None and setup.settings.base_url is None:
+    base_url, settings = setup.base_url(BASE_URL), setup.settings
+    if settings.token_env is None and settings.base_url is None:
         raise InputError(f"{setup.field}.token_env: is missing; name the environment variable that holds your key")
-    return ElectricityMaps(setup.http(), base_url, setup.secret("token_env"), setup.settings.token_env, setup.limits)
+    token, http = setup.secret("token_env"), setup.http()
+    account = setup.once(
+        (setup.name, base_url, settings.token_env),
+        lambda: Account(http, base_url, token, settings.token_env, setup.limits),
+    )
+    return ElectricityMaps(http, account, setup.limits, settings.granularity_s or 3600.0, settings.factors)
+
+
+def _floor(moment: datetime, slot_s: float) -> datetime:
+    """The start of the slot that holds a moment."""
+    return datetime.fromtimestamp(moment.timestamp() // slot_s * slot_s, timezone.utc)
+
+
+def _ceiling(moment: datetime, slot_s: float) -> datetime:
+    """The first start of a slot that is not before a moment."""
+    return _floor(moment + timedelta(seconds=slot_s, microseconds=-1), slot_s)
+
+
+def _is_plan(said: str) -> bool:
+    return "unauthorized for zone" in said.lower() or "do not have access" in said.lower()
 
 
 def _explain(status: int, said: str) -> Reason | None:
     """401 is also what a plan without the zone or the path gets; only its words tell."""
-    plan = "unauthorized for zone" in said.lower() or "do not have access" in said.lower()
-    return "access" if status in {401, 403} and plan else None
-
-
-class _Envelope:
-    """Reads one answer: rows of (start, g/kWh, kind), until when they are fresh, and the slot's length."""
-
-    def __init__(self, zone_name: str, kind: Kind, factor: str, slot_s: float = 3600.0):
-        self._zone_name = zone_name
-        self._kind: Kind = kind
-        self._factor = factor
-        self.slot_s = slot_s
-        self.disclaimer: str | None = None
-
-    def read(self, document: Any) -> tuple[list[Row], datetime]:
-        """Rows of a forecast, history, past-range or latest answer; SignalGarbled on what is no intensity."""
-        if not isinstance(document, dict):
-            raise self._garbled("answered with no JSON object")
-        if document.get("zone") != self._zone_name:
-            raise self._garbled(f"answered for zone {str(document.get('zone'))[:40]!r}; check the zone's name")
-        found = [document[name] for name in ("forecast", "history", "data") if isinstance(document.get(name), list)]
-        rows = [self._row(row) for row in (found[0] if found else [document])]
-        if not rows and self._kind == "forecast":
-            raise self._garbled("sent an empty forecast")
-        self.slot_s = self._slot_s(rows, document)
-        said = document.get("_disclaimer")
-        self.disclaimer = str(said)[:200] if said else None
-        return rows, self._fresh_until()
-
-    def _slot_s(self, rows: list[Row], document: dict[str, Any]) -> float:
-        said = str(document.get("temporalGranularity"))
-        return modal_gap_s(row[0] for row in rows) or (
-            self.slot_s if len(rows) == 1 and self._kind != "forecast" else _GRANULARITY_S.get(said, self.slot_s)
-        )
-
-    def _row(self, row: Any) -> Row:
-        if not isinstance(row, dict) or "datetime" not in row or "carbonIntensity" not in row:
-            raise self._garbled("sent a row without datetime or carbonIntensity")
-        try:
-            start = utc(row["datetime"])
-        except ValueError as fault:
-            raise self._garbled(f"sent a time that cannot be used: {fault}") from None
-        if row.get("emissionFactorType", self._factor) != self._factor:
-            raise self._garbled(f"sent {str(row['emissionFactorType'])[:40]!r} factors; {self._factor!r} was asked for")
-        kind: Kind = "estimated" if row.get("isEstimated") and self._kind == "measured" else self._kind
-        return start, self._intensity(row["carbonIntensity"], start), kind
-
-    def _intensity(self, value: Any, start: datetime) -> float | None:
-        """g/kWh; None where the provider has none, which is not zero."""
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value < 0:
-            raise self._garbled(f"sent {str(value)[:40]!r} as the intensity of {iso(start)}; it must be 0 or more")
-        return float(value)
-
-    def _fresh_until(self) -> datetime:
-        """The end of the slot that holds now: slots begin at multiples of their length since the epoch, UTC."""
-        edge = (datetime.now(timezone.utc).timestamp() // self.slot_s + 1) * self.slot_s
-        return min(datetime.fromtimestamp(edge, timezone.utc), datetime.now(timezone.utc) + _FRESH_AT_MOST)
-
-    def _garbled(self, text: str) -> SignalGarbled:
-        return SignalGarbled(ElectricityMaps.name, self._zone_name, f"the provider {text}")
+    return "access" if status in {401, 403} and _is_plan(said) else None

@@ -27,6 +27,8 @@ class SignalFault(Unavailable):
         self.reason = reason
         self.retry_after_s = retry_after_s
         """Seconds that the provider asked to be left alone; None where it did not say."""
+        self.status: int | None = None
+        """Of the HTTP answer that said so; None where none did."""
 
 
 class SignalRefused(SignalFault):

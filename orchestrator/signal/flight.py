@@ -64,7 +64,9 @@ class Flight:
             at, until = utc(note["at"]), utc(note["held_until"])
             if not (began < at or now < until):
                 return None
-            return _fault(asker, str(note["text"]), str(note["reason"]), (until - now).total_seconds(), note["waits"])
+            fault = _fault(asker, str(note["text"]), str(note["reason"]), (until - now).total_seconds(), note["waits"])
+            fault.status = note["status"]
+            return fault
         except (KeyError, ValueError):
             return None
 
@@ -81,6 +83,7 @@ class Flight:
             "text": str(fault).removeprefix(f"{fault.provider}: zone {fault.zone}: "),
             "reason": fault.reason,
             "waits": fault.retry_after_s is not None,
+            "status": fault.status,
         }
         self._notes.put(key, values, now + timedelta(seconds=max(held_s, limits.total_s)))
 

@@ -6,6 +6,7 @@ The HTTP session raises it.
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +24,11 @@ class Secret(str):
 
     def __repr__(self) -> str:
         return "'***'"
+
+    @property
+    def mark(self) -> str:
+        """Eight digits that tell one key from another and give neither away."""
+        return hashlib.blake2b(self.encode(), digest_size=4, person=b"lowtide").hexdigest()
 
     @classmethod
     def basic(cls, user: str, password: str) -> Secret:
@@ -76,6 +82,19 @@ def refusal(
 
     `asked_s` are the seconds of its Retry-After, `explain` the provider's own meaning of status and words.
     """
+    fault = _refusal(status, body, asker, secrets, asked_s, explain)
+    fault.status = status
+    return fault
+
+
+def _refusal(
+    status: int,
+    body: bytes,
+    asker: Asker,
+    secrets: Iterable[str],
+    asked_s: float | None,
+    explain: Explain | None,
+) -> SignalRefused | SignalOutage:
     said = _said(body, secrets)
     told = f"{status}: {said}" if said else str(status)
     if status in {408, 425, 429} or (status >= 500 and status != 501):
@@ -84,18 +103,25 @@ def refusal(
         return SignalOutage(asker.provider, asker.zone, f"the provider {what} ({told}); {later}", asked_s)
     usual: dict[int, Reason] = {401: "key", 403: "access", 404: "zone"}
     reason = (explain(status, said) if explain else None) or usual.get(status, "request")
+    if reason == "access":
+        return no_access(asker, told)
     where = f"in {asker.key} " if asker.key else ""
     texts: dict[Reason, str] = {
         "key": f"the key {where}is not accepted ({told}); "
         + ("put a valid one there" if asker.key else f"name its variable in providers.{asker.provider}.token_env"),
-        "access": f"the key {where}has no access to this ({told}); ask for a plan that covers it, or give the zone "
-        "another provider",
         "zone": f"the provider has nothing for it ({told}); check the zone's name, or give the provider's own "
         "with `as`",
         "coverage": f"the provider has nothing for that time ({told})",
         "request": f"the provider refuses the request ({told}); check base_url and the zone's name",
     }
     return SignalRefused(asker.provider, asker.zone, texts[reason], reason)
+
+
+def no_access(asker: Asker, told: str) -> SignalRefused:
+    """The fault of a key whose plan does not cover what it is asked for."""
+    where = f"in {asker.key} " if asker.key else ""
+    text = f"the key {where}has no access to this ({told}); ask for a plan that covers it, or give the zone another"
+    return SignalRefused(asker.provider, asker.zone, f"{text} provider", "access")
 
 
 def _said(body: bytes, secrets: Iterable[str]) -> str:

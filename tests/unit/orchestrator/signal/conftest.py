@@ -17,8 +17,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from orchestrator.signal.electricity_maps import ElectricityMaps
 from orchestrator.signal.http import Http, shared
 from orchestrator.signal.limits import Limits
+from orchestrator.signal.maps_account import Account
+from orchestrator.signal.refusal import Secret
 
 QUICK = Limits(connect_s=2, read_s=2, wait_s=2, total_s=4, backoff_s=0.01, failed_s=0)
 
@@ -111,8 +114,12 @@ class ProviderServer:
                 return self.replies[end](asked)
         return Reply({"message": "no Route matched with those values"}, 404)
 
+    def asked_of(self, path: str) -> list[Asked]:
+        """The questions whose path ends so, in order."""
+        return [asked for asked in self.asked if asked.path.endswith(f"/{path}")]
+
     def count(self, path: str) -> int:
-        return sum(asked.path.endswith(f"/{path}") for asked in self.asked)
+        return len(self.asked_of(path))
 
     def stop(self) -> None:
         if not self.stopping.is_set():
@@ -149,6 +156,13 @@ def cache_folder(tmp_path: Path) -> Iterator[Path]:
 @pytest.fixture
 def http(cache_folder: Path) -> Http:
     return shared(cache_folder)
+
+
+def electricity_maps(
+    http: Http, url: str, key: str | None = "key-1", limits: Limits = QUICK, **more: Any
+) -> ElectricityMaps:
+    """The provider with an account whose key the variable EM_KEY holds, or with none."""
+    return ElectricityMaps(http, Account(http, url, Secret(key) if key else None, "EM_KEY", limits), limits, **more)
 
 
 def hour(offset: int = 0) -> datetime:

@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.signal.electricity_maps import ElectricityMaps
 from orchestrator.signal.faults import Reason, SignalFault, SignalGarbled, SignalOutage, SignalRefused
 from orchestrator.signal.http import Http
 from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Provider
-from orchestrator.signal.refusal import Secret
-from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, hour, stamp
+from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, electricity_maps, hour, stamp
 
 LIMITS = Limits(
     connect_s=0.5, read_s=0.3, wait_s=0.5, total_s=0.8, retries=1, backoff_s=0.01, body_bytes=64 * 1024, failed_s=0
@@ -193,13 +191,13 @@ def written(start: datetime | str) -> str:
 
 CASES: dict[str, Speaker] = {
     "electricity_maps v4": Speaker(
-        lambda http, url, limits: ElectricityMaps(http, f"{url}/v4", Secret("key-1"), "EM_KEY", limits),
+        lambda http, url, limits: electricity_maps(http, f"{url}/v4", limits=limits),
         zone="DE",
         path="carbon-intensity/forecast",
         write=_electricity_maps,
     ),
     "electricity_maps v3": Speaker(
-        lambda http, url, limits: ElectricityMaps(http, f"{url}/v3", Secret("key-1"), "EM_KEY", limits),
+        lambda http, url, limits: electricity_maps(http, f"{url}/v3", limits=limits),
         zone="DE",
         path="carbon-intensity/forecast",
         write=lambda slots, zone: {

@@ -10,16 +10,18 @@ import pytest
 from orchestrator.signal.electricity_maps import ElectricityMaps
 from orchestrator.signal.faults import SignalGarbled, SignalOutage, SignalRefused
 from orchestrator.signal.http import Http
-from orchestrator.signal.refusal import Secret
 from tests.unit.orchestrator.signal.conftest import (
-    QUICK,
     ProviderServer,
     Reply,
+    electricity_maps,
     forecast_of,
     hour,
     latest_of,
     stamp,
 )
+
+AHEAD = "carbon-intensity/forecast"
+SHARES = "renewable-energy/forecast"
 
 PLAN_401 = {
     "error": "Request unauthorized for zoneKey=DE,requestType=forecast,dataType=carbon-intensity.",
@@ -31,7 +33,7 @@ PLAN_401 = {
 def provider(http: Http, server: ProviderServer) -> ElectricityMaps:
     """A v4 account whose key is `key-1`."""
     server.on("latest", Reply({"error": 'No recent data for zone "DE"'}, 404))
-    return ElectricityMaps(http, f"{server.url}/v4", Secret("key-1"), "EM_KEY", QUICK)
+    return electricity_maps(http, f"{server.url}/v4")
 
 
 def now() -> datetime:
@@ -41,7 +43,7 @@ def now() -> datetime:
 def test_the_forecast_is_half_open_hours_from_the_current_one(
     provider: ElectricityMaps, server: ProviderServer
 ) -> None:
-    server.on("forecast", Reply(forecast_of([77, 80.5, 0])))
+    server.on(AHEAD, Reply(forecast_of([77, 80.5, 0])))
     forecast = provider.forecast("DE", now())
     assert [(p.start, p.end, p.g_per_kwh, p.kind) for p in forecast.points] == [
         (hour(0), hour(1), 77.0, "forecast"),
@@ -54,14 +56,14 @@ def test_the_forecast_is_half_open_hours_from_the_current_one(
 
 
 def test_updated_at_is_not_taken_for_the_time_of_issue(provider: ElectricityMaps, server: ProviderServer) -> None:
-    server.on("forecast", Reply(forecast_of([77, 80])))
+    server.on(AHEAD, Reply(forecast_of([77, 80])))
     assert provider.forecast("DE", now()).issued_at is None
 
 
 def test_asks_for_the_zone_and_never_for_the_callers_place(provider: ElectricityMaps, server: ProviderServer) -> None:
-    server.on("forecast", Reply(forecast_of([77, 80])))
+    server.on(AHEAD, Reply(forecast_of([77, 80])))
     provider.forecast("DE", now())
-    asked = server.asked[0]
+    asked = server.asked_of(AHEAD)[0]
     assert asked.path == "/v4/carbon-intensity/forecast"
     assert asked.params == {
         "zone": "DE",
@@ -84,53 +86,62 @@ def test_asks_for_the_zone_and_never_for_the_callers_place(provider: Electricity
 def test_speaks_v3_and_v4(http: Http, server: ProviderServer, base: str, path: str) -> None:
     document = forecast_of([77, 80])
     del document["temporalGranularity"]
-    server.on("forecast", Reply(document))
-    ElectricityMaps(http, server.url + base, limits=QUICK).forecast("DE", now())
+    server.on(AHEAD, Reply(document))
+    electricity_maps(http, server.url + base, key=None).forecast("DE", now())
     assert server.asked[0].path == path
     assert "auth-token" not in server.asked[0].headers
 
 
+def test_a_forecast_that_holds_the_current_slot_needs_no_second_question(
+    provider: ElectricityMaps, server: ProviderServer
+) -> None:
+    server.on(AHEAD, Reply(forecast_of([77, 80])))
+    provider.forecast("DE", now())
+    assert server.count("latest") == 0
+
+
 @pytest.mark.parametrize(("estimated", "kind"), [(True, "estimated"), (False, "measured")])
-def test_the_current_slot_is_the_latest_value_with_its_kind(
+def test_where_the_forecast_begins_later_the_latest_value_is_the_current_slots(
     provider: ElectricityMaps, server: ProviderServer, estimated: bool, kind: str
 ) -> None:
-    server.on("forecast", Reply(forecast_of([77, 80])))
+    server.on(AHEAD, Reply(forecast_of([..., 80, 90])))
     server.on("latest", Reply(latest_of(70, estimated=estimated)))
-    first, second = provider.forecast("DE", now()).points
-    assert (first.g_per_kwh, first.kind) == (70.0, kind)
+    first, second, _ = provider.forecast("DE", now()).points
+    assert (first.start, first.end, first.g_per_kwh, first.kind) == (hour(0), hour(1), 70.0, kind)
     assert (second.g_per_kwh, second.kind) == (80.0, "forecast")
 
 
 def test_a_late_latest_value_does_not_pass_for_the_current_slot(
     provider: ElectricityMaps, server: ProviderServer
 ) -> None:
-    server.on("forecast", Reply(forecast_of([77, 80])))
+    server.on(AHEAD, Reply(forecast_of([..., 80, 90])))
     server.on("latest", Reply(latest_of(70, at=hour(-2))))
-    assert [p.g_per_kwh for p in provider.forecast("DE", now()).points] == [77.0, 80.0]
+    assert [p.g_per_kwh for p in provider.forecast("DE", now()).points] == [80.0, 90.0]
 
 
 @pytest.mark.parametrize(
     "latest", [Reply(PLAN_401, 401), Reply({}, 503), Reply(latest_of(float("nan"))), Reply(latest_of(5, zone="FR"))]
 )
-def test_without_a_usable_latest_value_the_forecast_stands_alone(
+def test_without_a_usable_latest_value_the_current_slot_stays_unknown(
     provider: ElectricityMaps, server: ProviderServer, latest: Reply
 ) -> None:
-    server.on("forecast", Reply(forecast_of([77, 80])))
+    server.on(AHEAD, Reply(forecast_of([..., 80, 90])))
     server.on("latest", latest)
-    assert [p.g_per_kwh for p in provider.forecast("DE", now()).points] == [77.0, 80.0]
+    forecast = provider.forecast("DE", now())
+    assert forecast.at(now()) is None
+    assert forecast.at(hour(1)) == 80
     assert server.count("latest") == 1
 
 
 def test_many_questions_in_one_slot_are_one_request(provider: ElectricityMaps, server: ProviderServer) -> None:
-    server.on("forecast", Reply(forecast_of([77, 80])))
-    server.on("latest", Reply(latest_of(70)))
+    server.on(AHEAD, Reply(forecast_of([77, 80])))
     answers = [provider.forecast("DE", now()) for _ in range(4)]
-    assert (server.count("forecast"), server.count("latest")) == (1, 1)
+    assert server.count(AHEAD) == 1
     assert {answer.points for answer in answers} == {answers[0].points}
 
 
 def test_nulls_and_missing_rows_are_unknown_and_not_zero(provider: ElectricityMaps, server: ProviderServer) -> None:
-    server.on("forecast", Reply(forecast_of([77, None, 80, ..., 90, 95])))
+    server.on(AHEAD, Reply(forecast_of([77, None, 80, ..., 90, 95])))
     forecast = provider.forecast("DE", now())
     assert forecast.at(hour(1)) is None
     assert forecast.at(hour(3)) is None
@@ -141,7 +152,7 @@ def test_nulls_and_missing_rows_are_unknown_and_not_zero(provider: ElectricityMa
 def test_rows_in_any_order_and_twice_are_put_right(provider: ElectricityMaps, server: ProviderServer) -> None:
     document = forecast_of([77, 80, 90])
     document["forecast"] = [*reversed(document["forecast"]), document["forecast"][1]]
-    server.on("forecast", Reply(document))
+    server.on(AHEAD, Reply(document))
     assert [p.g_per_kwh for p in provider.forecast("DE", now()).points] == [77.0, 80.0, 90.0]
 
 
@@ -149,7 +160,7 @@ def test_rows_in_any_order_and_twice_are_put_right(provider: ElectricityMaps, se
 def test_the_slot_is_the_gap_of_the_rows_whatever_the_answer_calls_it(
     provider: ElectricityMaps, server: ProviderServer, step_s: float
 ) -> None:
-    server.on("forecast", Reply(forecast_of([50] * 40, step_s=step_s)))
+    server.on(AHEAD, Reply(forecast_of([50] * 40, step_s=step_s)))
     assert {(p.end - p.start).total_seconds() for p in provider.forecast("DE", now()).points} == {step_s}
 
 
@@ -157,7 +168,7 @@ def test_the_slot_is_the_gap_of_the_rows_whatever_the_answer_calls_it(
 def test_a_value_that_is_no_intensity_is_refused_by_name(
     provider: ElectricityMaps, server: ProviderServer, value: Any
 ) -> None:
-    server.on("forecast", Reply(forecast_of([77, value])))
+    server.on(AHEAD, Reply(forecast_of([77, value])))
     words = f"electricity_maps: zone DE: the provider sent .* as the intensity of {stamp(hour(1)).replace('.000', '')}"
     with pytest.raises(SignalGarbled, match=words):
         provider.forecast("DE", now())
@@ -167,7 +178,7 @@ def test_a_value_that_is_no_intensity_is_refused_by_name(
 def test_a_time_that_cannot_be_placed_is_refused(provider: ElectricityMaps, server: ProviderServer, when: Any) -> None:
     document = forecast_of([77, 80])
     document["forecast"][1]["datetime"] = when
-    server.on("forecast", Reply(document))
+    server.on(AHEAD, Reply(document))
     with pytest.raises(SignalGarbled, match="a time that cannot be used"):
         provider.forecast("DE", now())
 
@@ -178,9 +189,9 @@ def test_a_time_that_cannot_be_placed_is_refused(provider: ElectricityMaps, serv
         (forecast_of([77, 80], zone="FR"), "answered for zone 'FR'; check the zone's name"),
         ({"forecast": []}, "answered for zone 'None'"),
         ({"zone": "DE", "forecast": []}, "an empty forecast"),
-        ({"zone": "DE", "forecast": [{"datetime": "2026-08-22T17:00:00Z"}]}, "without datetime or carbonIntensity"),
-        ({"zone": "DE", "forecast": ["x"]}, "without datetime or carbonIntensity"),
-        ({"zone": "DE"}, "without datetime or carbonIntensity"),
+        ({"zone": "DE", "forecast": [{"datetime": "2026-08-22T17:00:00Z"}]}, "a row without carbonIntensity"),
+        ({"zone": "DE", "forecast": ["x"]}, "a row without datetime"),
+        ({"zone": "DE"}, "a row without datetime"),
         ([1], "no JSON object"),
         ("text", "no JSON object"),
     ],
@@ -188,7 +199,7 @@ def test_a_time_that_cannot_be_placed_is_refused(provider: ElectricityMaps, serv
 def test_an_answer_of_another_shape_is_refused(
     provider: ElectricityMaps, server: ProviderServer, document: Any, words: str
 ) -> None:
-    server.on("forecast", Reply(document))
+    server.on(AHEAD, Reply(document))
     with pytest.raises(SignalGarbled, match=words):
         provider.forecast("DE", now())
 
@@ -196,13 +207,13 @@ def test_an_answer_of_another_shape_is_refused(
 def test_factors_that_were_not_asked_for_are_refused(provider: ElectricityMaps, server: ProviderServer) -> None:
     document = forecast_of([77, 80])
     document["forecast"][0]["emissionFactorType"] = "direct"
-    server.on("forecast", Reply(document))
+    server.on(AHEAD, Reply(document))
     with pytest.raises(SignalGarbled, match="'direct' factors"):
         provider.forecast("DE", now())
 
 
 def test_a_forecast_that_has_passed_is_none(provider: ElectricityMaps, server: ProviderServer) -> None:
-    server.on("forecast", Reply(forecast_of([77, 80])))
+    server.on(AHEAD, Reply(forecast_of([77, 80])))
     with pytest.raises(SignalGarbled, match="a forecast that ends before now"):
         provider.forecast("DE", hour(5))
 
@@ -210,7 +221,7 @@ def test_a_forecast_that_has_passed_is_none(provider: ElectricityMaps, server: P
 def test_a_bad_key_and_a_plan_without_the_zone_are_told_apart(
     provider: ElectricityMaps, server: ProviderServer
 ) -> None:
-    server.on("forecast", Reply({"error": "Invalid auth-token"}, 401), Reply(PLAN_401, 401))
+    server.on(AHEAD, Reply({"error": "Invalid auth-token"}, 401), Reply(PLAN_401, 401))
     with pytest.raises(SignalRefused, match="key in EM_KEY is not accepted") as bad_key:
         provider.forecast("DE", now())
     with pytest.raises(SignalRefused, match="key in EM_KEY has no access to this") as no_plan:
@@ -219,7 +230,7 @@ def test_a_bad_key_and_a_plan_without_the_zone_are_told_apart(
 
 
 def test_an_unknown_zone_names_the_remedy(provider: ElectricityMaps, server: ProviderServer) -> None:
-    server.on("forecast", Reply({"message": "Zone XX does not exist"}, 404))
+    server.on(AHEAD, Reply({"message": "Zone XX does not exist"}, 404))
     with pytest.raises(SignalRefused, match="zone XX: .*check the zone's name, or give the provider's own with `as`"):
         provider.forecast("XX", now())
 
@@ -239,7 +250,7 @@ def test_measured_values_come_from_the_past_range_in_pieces_that_the_provider_al
         (hour(-2), 20.0, "measured"),
         (hour(-1), 30.0, "estimated"),
     ]
-    spans = [(asked.params["start"], asked.params["end"]) for asked in server.asked]
+    spans = [(asked.params["start"], asked.params["end"]) for asked in server.asked_of("past-range")]
     assert [a for a, _ in spans][1:] == [b for _, b in spans][:-1]
     assert len(spans) == 2
 
@@ -263,5 +274,5 @@ def test_an_outage_of_the_past_is_no_empty_past(provider: ElectricityMaps, serve
 
 
 def test_what_an_answer_says_of_itself_is_passed_on(provider: ElectricityMaps, server: ProviderServer) -> None:
-    server.on("forecast", Reply({**forecast_of([77, 80]), "_disclaimer": "replayed trace, not live data"}))
+    server.on(AHEAD, Reply({**forecast_of([77, 80]), "_disclaimer": "replayed trace, not live data"}))
     assert provider.forecast("DE", now()).note == "replayed trace, not live data"

@@ -15,13 +15,12 @@ from typing import Any
 import pytest
 import requests
 
-from orchestrator.signal.electricity_maps import ElectricityMaps
 from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
 from orchestrator.signal.flight import Flight
 from orchestrator.signal.http import Http
 from orchestrator.signal.limits import Limits
 from orchestrator.signal.refusal import Asker, Secret
-from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, forecast_of
+from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, electricity_maps, forecast_of
 
 SPAWN = multiprocessing.get_context("spawn")
 ONCE = Limits(connect_s=2, read_s=20, wait_s=2, total_s=20, retries=0)
@@ -37,7 +36,7 @@ def asking(folder: Path, url: str, together: Barrier, results: Any) -> None:
     http = Http(folder)
     together.wait(60)
     try:
-        provider = ElectricityMaps(http, f"{url}/v4", Secret("key-1"), "EM_KEY", ONCE)
+        provider = electricity_maps(http, f"{url}/v4", limits=ONCE)
         results.put(provider.forecast("DE", datetime.now(timezone.utc)).points[0].g_per_kwh)
     except SignalFault as fault:
         results.put(f"{type(fault).__name__} {fault}")

@@ -61,7 +61,7 @@ def test_the_forecast_carries_the_sites_name_of_the_zone(cache_folder: Path, ser
     answering(server, [100, 200], zone="DK-DK2")
     forecast = signals(cache_folder, server, {"provider": "electricity_maps", "as": "DK-DK2"}).forecast("DE")
     assert forecast.zone == "DE"
-    assert server.asked[0].params["zone"] == "DK-DK2"
+    assert server.asked_of("carbon-intensity/forecast")[0].params["zone"] == "DK-DK2"
     assert server.asked[0].headers["auth-token"] == KEY
 
 
@@ -69,7 +69,7 @@ def test_one_slot_is_one_request_through_the_whole_chain(cache_folder: Path, ser
     answering(server, [100, 200])
     found = signals(cache_folder, server)
     assert len({found.forecast("DE").points for _ in range(5)}) == 1
-    assert server.count("forecast") == 1
+    assert server.count("carbon-intensity/forecast") == 1
 
 
 def test_the_second_provider_answers_where_the_first_does_not(
@@ -191,7 +191,7 @@ def test_a_provider_that_failed_is_left_alone_for_a_while(cache_folder: Path, se
     for _ in range(3):
         with pytest.raises(SignalOutage):
             found.forecast("DE")
-    assert server.count("forecast") == 1
+    assert server.count("carbon-intensity/forecast") == 1
 
 
 def test_where_all_fail_each_is_named(cache_folder: Path, tmp_path: Path, server: ProviderServer) -> None:
