@@ -16,7 +16,7 @@ from orchestrator.signal.forecast import Kind, Signal
 
 @dataclass(frozen=True, slots=True)
 class Intensity:
-    """gCO2eq/kWh of a zone's grid in [start, end); None is unknown. Overlaps are allowed: see `ledger.Curve.of`."""
+    """gCO2eq/kWh of a zone's grid in [start, end); None is unknown. Overlaps are allowed: see `charge.Curve.of`."""
 
     zone: str
     start: datetime
@@ -36,6 +36,10 @@ class ZoneFacts:
     pue: float = 1.0
     embodied_g_per_gpu_hour: float | None = None
     transfer_j_per_byte: float | None = None
+    charged_by: tuple[str, ...] = ()
+    """The providers that it is charged by, the first choice first; any other one comes after them."""
+    mix: bool = False
+    """Whether marginal intensities fill in where an average one is missing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,18 +5,16 @@ In: an Account of plain facts (metered rows, intensities, zones, segments). Out:
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from heapq import heappop, heappush
-from itertools import pairwise
 from math import fsum
 
 from cluster.api import MeterRow, Source
 from orchestrator.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts, end_of, gpu_hours, own_rows
-from orchestrator.signal.forecast import Kind, Signal
+from orchestrator.charge import J_PER_KWH, Charge, Curve
+from orchestrator.signal.forecast import Signal
 
 __all__ = [
     "J_PER_KWH",
@@ -37,11 +35,7 @@ __all__ = [
     "own_rows",
 ]
 
-J_PER_KWH = 3_600_000
-"""Joules in a kilowatt hour: energy is turned into grams here and nowhere else."""
 PHASES = ("start", "restore", "train", "evaluate", "checkpoint", "stop", "idle")
-_RANK_OF_KIND: Mapping[Kind, int] = {"measured": 2, "estimated": 1, "forecast": 0}
-"""What charges where several intensities overlap; `extended` ones are made up for planning and charge nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,31 +47,6 @@ class Worker:
     device: str
     uuid: str | None
     source: Source
-
-
-@dataclass(frozen=True, slots=True)
-class Charge:
-    """Joules and the grams of their known share: `known_j` has an intensity, `measured_j` a measured one."""
-
-    energy_j: float = 0.0
-    known_j: float = 0.0
-    measured_j: float = 0.0
-    operational_g: float = 0.0
-
-    @property
-    def emissions_g(self) -> float | None:
-        """Grams of the known share; None where there is energy and none of it has an intensity."""
-        return None if self.energy_j and not self.known_j else self.operational_g
-
-    @staticmethod
-    def total(charges: Sequence[Charge]) -> Charge:
-        """The sum, whatever the order."""
-        return Charge(
-            fsum(charge.energy_j for charge in charges),
-            fsum(charge.known_j for charge in charges),
-            fsum(charge.measured_j for charge in charges),
-            fsum(charge.operational_g for charge in charges),
-        )
 
 
 @dataclass(frozen=True)
@@ -124,49 +93,6 @@ class Ledger:
         return fsum(energy_j for worker, energy_j in self.workers.items() if worker.source == "estimated")
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One zone's intensities in order and without overlap, for charging."""
-
-    pieces: tuple[Intensity, ...]
-
-    @staticmethod
-    def of(zone: str, intensities: Iterable[Intensity]) -> Curve:
-        """The curve of `zone`: known before unknown, measured before estimated before forecast, then the newest.
-
-        Average intensities charge where the zone has any; marginal ones only where it has none.
-        """
-        usable = [i for i in intensities if i.zone == zone and i.end > i.start and i.kind in _RANK_OF_KIND]
-        signal: Signal = "average" if any(i.signal == "average" for i in usable) else "marginal"
-        return Curve(tuple(_without_overlap([i for i in usable if i.signal == signal])))
-
-    def overlaps(self, start: datetime, end: datetime) -> list[tuple[Intensity, float]]:
-        """The known pieces in [start, end) with their share of it (0 to 1); of an empty one, the piece at `start`."""
-        length_s = (end - start).total_seconds()
-        found: list[tuple[Intensity, float]] = []
-        index = max(0, bisect_right(self.pieces, start, key=lambda piece: piece.start) - 1)
-        for position in range(index, len(self.pieces)):
-            piece = self.pieces[position]
-            if piece.start >= end and piece.start > start:
-                break
-            if length_s <= 0:
-                share = float(piece.start <= start < piece.end)
-            else:
-                share = (min(end, piece.end) - max(start, piece.start)).total_seconds() / length_s
-            if share > 0 and piece.g_per_kwh is not None:
-                found.append((piece, share))
-        return found
-
-    def charge(self, start: datetime, end: datetime, energy_j: float, pue: float) -> Charge:
-        """Joules spread evenly over [start, end): grams = J / 3.6e6 x PUE x g/kWh, by overlap, of the known share."""
-        found = self.overlaps(start, end)
-        known = fsum(share for _, share in found)
-        measured = fsum(share for piece, share in found if piece.kind == "measured")
-        kwh = energy_j / J_PER_KWH
-        grams = fsum(kwh * pue * share * (piece.g_per_kwh or 0.0) for piece, share in found)
-        return Charge(energy_j, energy_j * min(1.0, known), energy_j * min(1.0, measured), grams)
-
-
 def add_up(facts: Account) -> Ledger:
     """Every figure of the job's energy and emissions, from its facts alone: no clock, no store."""
     rows = own_rows(facts)
@@ -205,45 +131,7 @@ def curves_of(facts: Account) -> dict[str, Curve]:
     by_zone: dict[str, list[Intensity]] = {zone: [] for zone in facts.zones}
     for intensity in facts.intensities:
         by_zone.setdefault(intensity.zone, []).append(intensity)
-    return {zone: Curve.of(zone, intensities) for zone, intensities in by_zone.items()}
-
-
-def _without_overlap(intensities: list[Intensity]) -> list[Intensity]:
-    """The best intensity of every moment: a sweep over all edges with a heap of those that still apply."""
-
-    def worth(position: int) -> tuple[bool, int, float, int]:
-        given = intensities[position]
-        fetched = given.fetched_at.timestamp() if given.fetched_at is not None else 0.0
-        return (given.g_per_kwh is not None, _RANK_OF_KIND[given.kind], fetched, position)
-
-    order = sorted(range(len(intensities)), key=lambda position: intensities[position].start)
-    edges = sorted({edge for given in intensities for edge in (given.start, given.end)})
-    heap: list[tuple[tuple[float, ...], int]] = []
-    pieces: list[Intensity] = []
-    taken = 0
-    for start, end in pairwise(edges):
-        while taken < len(order) and intensities[order[taken]].start <= start:
-            heappush(heap, (tuple(-float(part) for part in worth(order[taken])), order[taken]))
-            taken += 1
-        while heap and intensities[heap[0][1]].end <= start:
-            heappop(heap)
-        if heap:
-            best = intensities[heap[0][1]]
-            before = pieces[-1] if pieces else None
-            if before is not None and before.end == start and _same_value(before, best):
-                start = pieces.pop().start
-            pieces.append(_cut(best, start, end))
-    return pieces
-
-
-def _same_value(one: Intensity, other: Intensity) -> bool:
-    return (one.g_per_kwh, one.kind, one.provider) == (other.g_per_kwh, other.kind, other.provider)
-
-
-def _cut(given: Intensity, start: datetime, end: datetime) -> Intensity:
-    return Intensity(
-        given.zone, start, end, given.g_per_kwh, given.kind, given.provider, given.signal, given.fetched_at
-    )
+    return {zone: Curve.of(zone, said, facts.zones.get(zone, ZoneFacts())) for zone, said in by_zone.items()}
 
 
 def _length_s(row: MeterRow) -> float:

@@ -13,7 +13,8 @@ from math import fsum
 
 from cluster.api import MeterRow
 from orchestrator.account import Account, SegmentFacts, own_rows
-from orchestrator.ledger import Curve, Ledger, curves_of
+from orchestrator.charge import Curve
+from orchestrator.ledger import Ledger, curves_of
 
 UNMETERED_AT_MOST = 0.01
 """Share of worker-seconds without a reading above which the job's grams are too low to compare with run-now's."""
@@ -225,6 +226,8 @@ def _least(
             by_width[segment.workers].append(measured[segment.segment_id])
             by_place[(segment.zone, segment.workers)].append(measured[segment.segment_id])
     curves = curves_of(facts)
+    if not _comparable(facts, curves):
+        return None, "its zones are charged by average and by marginal intensities, which are never compared"
     candidates: list[RunNow] = []
     for zone in facts.allowed:
         if zone not in facts.zones:
@@ -236,6 +239,12 @@ def _least(
                 return None, f"the intensity of {zone} is not known for all of run-now's time"
             candidates.append(candidate)
     return min(candidates, key=lambda candidate: candidate.emissions_g, default=None), "no zone is allowed"
+
+
+def _comparable(facts: Account, curves: Mapping[str, Curve]) -> bool:
+    """False where one zone is charged by average and another by marginal intensities, and neither may mix them."""
+    strict = [zone for zone in facts.allowed if zone in facts.zones and not facts.zones[zone].mix]
+    return len({piece.signal for zone in strict for piece in curves[zone].pieces if piece.g_per_kwh is not None}) < 2
 
 
 def _candidate(

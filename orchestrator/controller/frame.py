@@ -98,11 +98,12 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         # The length is assumed, not the speed: 1 step is then the whole of the work.
         length_s = min(ASSUMED_LENGTH_S, max(60.0, (due - now).total_seconds() / 2))
         point, work = assumed_point(spec, spec.width(), 1.0 / length_s), 1.0
+    oldest = now - timedelta(seconds=site.stale_for_s)
     return Problem(
         now=now,
         deadline=max(due, now),
         work_steps=work,
-        zones={zone: ahead.option(point, site.zones[zone].pue) for zone, ahead in usable.items()},
+        zones={zone: ahead.option(point, site.zones[zone].pue, oldest) for zone, ahead in usable.items()},
         slot_s=site.slot_s,
         pause=framing.learned.pause,
         windows=spans,

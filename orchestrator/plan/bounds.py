@@ -40,8 +40,9 @@ def bounded(cells: Lattice) -> Iterator[Lattice]:
     worst_g_per_kwh = max(1.0, float(cells.g_per_kwh.max(initial=0.0)))
     for allowed in (WITHIN, UNKNOWN, OUTSIDE):
         if allowed == WITHIN or (stands == allowed).any():
-            dearer = np.array(_DEARER)[stands] * worst_g_per_kwh
-            yield replace(cells, usable=cells.usable & (stands <= allowed), g_per_kwh=cells.g_per_kwh + dearer)
+            may = stands <= allowed
+            dearer = np.where(may, np.array(_DEARER)[stands] * worst_g_per_kwh, 0.0)
+            yield replace(cells, usable=cells.usable & may, g_per_kwh=cells.g_per_kwh + dearer)
 
 
 def asked_for(cells: Lattice, runs: Sequence[Run]) -> str:

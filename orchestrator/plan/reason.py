@@ -26,9 +26,10 @@ def reason(cells: Lattice, runs: Sequence[Run], misses_deadline: bool) -> str:
         parts.append(f"no plan meets the deadline, earliest finish {_clock(cells, runs[-1].end_s)}")
     elif beyond := asked_for(cells, runs):
         parts.append(beyond)
-    stale_since = cells.problem.zones[first.way.zone].stale_since
-    if stale_since is not None:
-        parts.append(f"by a stale forecast, fetched {_stamp(cells, stale_since)}")
+    zone = cells.problem.zones[first.way.zone]
+    if zone.stale_since is not None:
+        old = "by a stale forecast" if zone.curve else "without a forecast: the last one is too old"
+        parts.append(f"{old}, fetched {_stamp(cells, zone.stale_since)}")
     return "; ".join(parts)
 
 

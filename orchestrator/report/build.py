@@ -11,7 +11,8 @@ from typing import Any
 
 from jobs.spec import iso
 from orchestrator.account import Account, own_rows
-from orchestrator.ledger import Charge, Ledger, add_up
+from orchestrator.charge import Charge
+from orchestrator.ledger import Ledger, add_up
 from orchestrator.run_now import Savings, savings
 
 DEMO_PROVIDER = "demo"
@@ -109,7 +110,8 @@ def notes(report: Report) -> list[str]:
     if coverage is not None and coverage < 99.95:
         found.append(f"{100 - coverage:.1f} % of the energy has no intensity: its grams are missing from every figure.")
     if "marginal" in ledger.signals:
-        found.append("Charged by marginal intensities where no average is known.")
+        part = "In part charged" if "average" in ledger.signals else "Charged"
+        found.append(f"{part} by marginal intensities, for want of average ones: not for a location-based inventory.")
     found += _embodied_notes(facts, ledger)
     if ledger.transfer_g is None:
         found.append("The transfer's grams are not known: joules per byte or the intensity is missing.")

@@ -11,7 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from orchestrator.account import SegmentFacts, end_of
-from orchestrator.ledger import Charge
+from orchestrator.charge import Charge
 from orchestrator.report.build import Report, notes
 from orchestrator.report.picture import svg
 from orchestrator.report.words import against_run_now, badges, energy, grams, length, percent, progress, summary

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.account import end_of, own_rows
-from orchestrator.ledger import Curve, curves_of
+from orchestrator.charge import Curve
+from orchestrator.ledger import curves_of
 from orchestrator.report.build import Report
 from orchestrator.report.power import power_of
 from orchestrator.report.words import badges, headline, summary

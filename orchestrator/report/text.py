@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestrator.account import end_of
-from orchestrator.ledger import Charge
+from orchestrator.charge import Charge
 from orchestrator.report.build import Report, notes
 from orchestrator.report.words import UNKNOWN, energy, grams, length, moment, percent, progress, sentence
 

@@ -53,9 +53,10 @@ def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account
 
 
 def _said(session: Session, site: Site, zone: str, start: datetime, end: datetime) -> Sequence[IntensityRow]:
-    """What charges: where a zone plans by one signal and is charged by another, the other's words alone."""
+    """What charges: where a zone names who it is charged by, or plans by another signal, their words alone."""
     known = site.zones.get(zone)
-    providers = known.charging if known is not None and known.charges_apart else None
+    is_strict = known is not None and (known.charges_apart or bool(known.charge_by))
+    providers = known.charging if known is not None and is_strict else None
     return facts.intensities(session, zone, start, end, providers)
 
 
@@ -94,7 +95,12 @@ def _zone(site: Site, zone: str) -> ZoneFacts:
     known = site.zones.get(zone)
     if known is None:
         return ZoneFacts()
-    return ZoneFacts(pue=known.pue, embodied_g_per_gpu_hour=known.embodied_g_per_gpu_hour)
+    return ZoneFacts(
+        pue=known.pue,
+        embodied_g_per_gpu_hour=known.embodied_g_per_gpu_hour,
+        charged_by=tuple(known.charging),
+        mix=known.mix,
+    )
 
 
 def _segment(segment: Segment) -> SegmentFacts:

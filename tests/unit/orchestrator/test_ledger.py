@@ -18,6 +18,7 @@ from orchestrator.ledger import (
     J_PER_KWH,
     PHASES,
     Account,
+    Charge,
     Curve,
     Intensity,
     SegmentFacts,
@@ -201,6 +202,79 @@ def test_of_overlapping_intensities_the_better_one_charges(better: Intensity, wo
     for given_order in ([better, worse], [worse, better]):
         pieces = Curve.of("DE", given_order).pieces
         assert [(p.start, p.end, p.g_per_kwh) for p in pieces] == [(at(0), at(60), 100.0)]
+
+
+@pytest.mark.parametrize(
+    ("better", "worse"),
+    [
+        # what the first choice measured stands, though the second was asked later in an outage
+        (intensity("DE", 0, 60, 100.0, provider="em"), intensity("DE", 0, 60, 900.0, provider="uk", fetched_at=at(90))),
+        (intensity("DE", 0, 60, 100.0, provider="uk"), intensity("DE", 0, 60, 900.0, provider="em", kind="forecast")),
+        (intensity("DE", 0, 60, 100.0, provider="uk"), intensity("DE", 0, 60, None, provider="em")),
+        (intensity("DE", 0, 60, 100.0, provider="uk"), intensity("DE", 0, 60, 900.0, provider="an earlier site's")),
+    ],
+)
+def test_the_first_provider_of_the_chain_charges_where_it_is_as_sure(better: Intensity, worse: Intensity):
+    for given_order in ([better, worse], [worse, better]):
+        pieces = Curve.of("DE", given_order, ZoneFacts(charged_by=("em", "uk"))).pieces
+        assert [(p.g_per_kwh, p.provider) for p in pieces] == [(100.0, better.provider)]
+
+
+def test_marginal_intensities_fill_in_only_where_the_zone_mixes():
+    said = [intensity("DE", 0, 60, 300.0), intensity("DE", 0, 120, 700.0, signal="marginal", provider="watttime")]
+    assert [(p.start, p.end, p.signal) for p in Curve.of("DE", said).pieces] == [(at(0), at(60), "average")]
+    mixed = Curve.of("DE", said, ZoneFacts(mix=True)).pieces
+    assert [(p.start, p.end, p.signal) for p in mixed] == [(at(0), at(60), "average"), (at(60), at(120), "marginal")]
+
+
+def intensities_of_any_kind() -> st.SearchStrategy[Intensity]:
+    return st.builds(
+        lambda start, length, g_per_kwh, kind, provider, signal, fetched: intensity(
+            "DE", start, start + length, g_per_kwh, kind, provider=provider, signal=signal, fetched_at=at(fetched)
+        ),
+        st.integers(0, 20),
+        st.integers(0, 10),
+        st.none() | st.integers(0, 900).map(float),
+        st.sampled_from(["measured", "estimated", "forecast", "extended"]),
+        st.sampled_from(["em", "uk", "old"]),
+        st.sampled_from(["average", "marginal"]),
+        st.integers(0, 500),
+    )
+
+
+@given(st.lists(intensities_of_any_kind(), max_size=12, unique_by=lambda i: i.fetched_at), st.booleans())
+def test_every_minute_is_charged_by_the_best_that_was_said_of_it(said: list[Intensity], mix: bool):
+    facts_of_zone = ZoneFacts(charged_by=("em", "uk"), mix=mix)
+    curve = Curve.of("DE", said, facts_of_zone)
+    kinds, providers = ["forecast", "estimated", "measured"], ["old", "uk", "em"]
+    real = [i for i in said if i.kind != "extended" and i.end > i.start]
+    if not mix and any(i.signal == "average" for i in real):
+        real = [i for i in real if i.signal == "average"]
+    for minute in range(31):
+        best = max(
+            (i for i in real if i.start <= at(minute) < i.end),
+            key=lambda i: (
+                i.g_per_kwh is not None,
+                i.signal == "average",
+                kinds.index(i.kind),
+                providers.index(i.provider),
+                i.fetched_at,
+            ),
+            default=None,
+        )
+        found = curve.overlaps(at(minute), at(minute + 1))
+        assert [(i.g_per_kwh, i.kind, i.provider, i.signal) for i, _ in found] == (
+            [] if best is None or best.g_per_kwh is None else [(best.g_per_kwh, best.kind, best.provider, best.signal)]
+        )
+
+
+@given(st.lists(intensities_of_any_kind(), max_size=12), st.lists(st.floats(0, 1e7), min_size=30, max_size=30))
+def test_known_and_measured_joules_never_exceed_what_was_drawn(said: list[Intensity], drawn_j: list[float]):
+    curve = Curve.of("DE", said)
+    charges = [curve.charge(at(minute), at(minute + 1), energy_j, 1.2) for minute, energy_j in enumerate(drawn_j)]
+    total = Charge.total(charges)
+    assert total.measured_j <= total.known_j * (1 + 1e-9) <= total.energy_j * (1 + 2e-9)
+    assert total.energy_j == pytest.approx(sum(drawn_j))
 
 
 def test_a_measured_hour_within_a_forecast_day_splits_it():

@@ -11,6 +11,7 @@ from jobs.spec import JobSpec
 from orchestrator.controller.frame import Framing, deadline, frame, opening
 from orchestrator.controller.learn import Learned
 from orchestrator.controller.outlook import Outlook
+from orchestrator.plan import plan
 from orchestrator.plan.problem import OperatingPoint, PauseCost, Problem, Stretch
 from orchestrator.site import Site
 
@@ -80,6 +81,15 @@ def test_the_bounds_of_the_spec_and_what_is_known_of_the_zone_reach_the_planner(
     assert isinstance(problem, Problem)
     assert (problem.max_g_per_kwh, problem.min_renewable_percent) == (350.0, 60.0)
     assert (problem.zones["DE"].curve[0].renewable_percent, problem.zones["DE"].stale_since) == (41.0, T0 - HOUR)
+
+
+@pytest.mark.parametrize(("age_h", "known"), [(24, True), (24.01, False)])
+def test_a_stale_forecast_is_planned_by_only_while_it_is_young_enough(age_h: float, known: bool) -> None:
+    stale = Outlook((Stretch(T0, T0 + HOUR, 300.0),), stale_since=T0 - age_h * HOUR)
+    problem = frame(replace(FRAMING, curves={"DE": stale}), None, SITE)
+    assert isinstance(problem, Problem)
+    assert bool(problem.zones["DE"].curve) is known
+    assert ("without a forecast: the last one is too old" in plan(problem, "optimal").reason) is not known
 
 
 def test_the_default_deadline_is_a_day_or_twice_the_length() -> None:
