@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from jobs.spec import InputError, iso
-from orchestrator.signal.faults import Reason, SignalGarbled, SignalRefused
-from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, from_on, modal_gap_s, ordered
+from orchestrator.signal.faults import Reason, SignalRefused
+from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, modal_gap_s, ordered
 from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import NO_CONTENT, Reading, fresh_until
@@ -44,13 +44,15 @@ class CarbonAwareSdk:
 
         Raises SignalRefused where the data source has no forecasts, or the server does not know the location.
         """
-        reader = _Reader(Reading(self.name, zone_name))
-        answer = self._ask("forecasts/current", {"location": zone_name}, zone_name, reader.forecast)
+        reading = Reading(self.name, zone_name)
+
+        def read(document: Any) -> _Series:
+            points, issued_at = _Reader(reading).forecast(document)
+            return reading.ahead(points, now), issued_at
+
+        answer = self._ask("forecasts/current", {"location": zone_name}, zone_name, read)
         points, issued_at = answer.value
-        ahead = from_on(points, now)
-        if not ahead:
-            raise SignalGarbled(self.name, zone_name, "the provider sent a forecast that ends before now; try later")
-        return Forecast(zone_name, self.name, self.signal, ahead, answer.fetched_at, issued_at)
+        return Forecast(zone_name, self.name, self.signal, points, answer.fetched_at, issued_at)
 
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """What the data source says of what has ended in [start, end), in g/kWh; whether it estimated is not told."""

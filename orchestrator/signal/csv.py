@@ -43,19 +43,15 @@ class _Csv(ABC):
         Raises SignalRefused where it ends before `now`; for a wrong row InputError of a file, SignalGarbled of an
         address.
         """
-        points, read_at = self._read(zone_name)
+        points, read_at = self._read(zone_name, now)
         ahead = tuple(point for point in from_on(points, now) if point.start < now + AHEAD)
         if not ahead:
-            text = (
-                f"{self._place} ends at {iso(points[-1].end)} or begins beyond 14 days, and says nothing of now; add "
-                "rows, or replay it with `lowtide grid`"
-            )
-            raise SignalRefused(self.name, zone_name, text, "coverage")
+            raise SignalRefused(self.name, zone_name, self._over(points), "coverage")
         return Forecast(zone_name, self.name, self.signal, ahead, read_at)
 
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """The slots that begin in [start, end) and have ended by now."""
-        points, _ = self._read(zone_name)
+        points, _ = self._read(zone_name, None)
         now = datetime.now(timezone.utc)
         return tuple(
             Point(point.start, point.end, point.g_per_kwh, "measured")
@@ -69,8 +65,14 @@ class _Csv(ABC):
         """Where it is, fit for people."""
 
     @abstractmethod
-    def _read(self, zone_name: str) -> tuple[tuple[Point, ...], datetime]:
-        """Its points, and when they were read."""
+    def _read(self, zone_name: str, now: datetime | None) -> tuple[tuple[Point, ...], datetime]:
+        """Its points, and when they were read; `now` is for whom only what is ahead counts."""
+
+    def _over(self, points: tuple[Point, ...]) -> str:
+        return (
+            f"{self._place} ends at {iso(points[-1].end)} or begins beyond 14 days, and says nothing of now; add "
+            "rows, or replay it with `lowtide grid`"
+        )
 
 
 class CsvFile(_Csv):
@@ -83,7 +85,7 @@ class CsvFile(_Csv):
     def _place(self) -> str:
         return str(self._path)
 
-    def _read(self, zone_name: str) -> tuple[tuple[Point, ...], datetime]:
+    def _read(self, zone_name: str, now: datetime | None) -> tuple[tuple[Point, ...], datetime]:
         return read_points(self._path), datetime.now(timezone.utc)
 
 
@@ -99,12 +101,14 @@ class CsvAddress(_Csv):
     def _place(self) -> str:
         return shown(self._url)
 
-    def _read(self, zone_name: str) -> tuple[tuple[Point, ...], datetime]:
+    def _read(self, zone_name: str, now: datetime | None) -> tuple[tuple[Point, ...], datetime]:
         def read(document: Any) -> tuple[tuple[Point, ...], datetime]:
             try:
                 points = _points(b"" if document is NO_CONTENT else document, VALUE_COLUMN, self._place)
             except InputError as fault:
                 raise SignalGarbled(self.name, zone_name, str(fault)) from None
+            if now is not None and points[-1].end <= now:  # not kept: whoever writes it may be late
+                raise SignalGarbled(self.name, zone_name, self._over(points))
             slot_s = (points[0].end - points[0].start).total_seconds()
             return points, fresh_until(self._http.now(), slot_s)
 

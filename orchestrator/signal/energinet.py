@@ -6,12 +6,13 @@ The HTTP session carries the questions; the chain of a zone's providers asks the
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.signal.faults import SignalGarbled, SignalRefused
-from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, from_on, slots
+from orchestrator.signal.faults import SignalRefused
+from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, slots
 from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading, fresh_until
@@ -45,40 +46,37 @@ class Energinet:
         Raises SignalRefused where the zone is no price area.
         """
         start = datetime.fromtimestamp(now.timestamp() // SLOT_S * SLOT_S, timezone.utc)
-        answer = self._ask("CO2EmisProg", zone_name, start, None, "forecast")
-        points = from_on(answer.value, now)
-        if not points:
-            raise SignalGarbled(self.name, zone_name, "the provider sent no forecast from now on; try later")
-        return Forecast(zone_name, self.name, self.signal, points, answer.fetched_at)
+        area, reading = _area(zone_name), Reading(self.name, zone_name)
+        answer = self._ask(
+            "CO2EmisProg",
+            zone_name,
+            _window(area, start),
+            lambda document: reading.ahead(_points(document, reading, area, "forecast"), now),
+        )
+        return Forecast(zone_name, self.name, self.signal, answer.value, answer.fetched_at)
 
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """What the service measured in [start, end), in g/kWh; it has the last slot within minutes."""
-        found: list[Point] = []
+        area, reading, found = _area(zone_name), Reading(self.name, zone_name), list[Point]()
         while start < end:
             stop = min(end, start + _RANGE)
-            points = self._ask("CO2Emis", zone_name, start, stop, "measured").value
+            points = self._ask(
+                "CO2Emis",
+                zone_name,
+                _window(area, start, stop),
+                lambda document: _points(document, reading, area, "measured"),
+            ).value
             found += (point for point in points if start <= point.start < stop and point.g_per_kwh is not None)
             start = stop
         return tuple(found)
 
     def _ask(
-        self, dataset: str, zone_name: str, start: datetime, end: datetime | None, kind: Kind
+        self, dataset: str, zone_name: str, params: dict[str, str], read: Callable[[Any], tuple[Point, ...]]
     ) -> Answer[tuple[Point, ...]]:
-        area = _area(zone_name)
-        params = {
-            "filter": json.dumps({"PriceArea": [area]}, separators=(",", ":")),
-            "start": _minute(start),
-            "timezone": "UTC",  # else the times of the question are Danish ones
-            "limit": "0",  # else a hundred records, the last ones
-        }
-        if end is not None:
-            params["end"] = _minute(end)
-
-        reading = Reading(self.name, zone_name)
         return self._http.get(
             f"{self._base}/dataset/{dataset}",
             params,
-            lambda document: (_points(document, reading, area, kind), fresh_until(self._http.now(), SLOT_S)),
+            lambda document: (read(document), fresh_until(self._http.now(), SLOT_S)),
             Asker(self.name, zone_name),
             limits=self._limits,
         )
@@ -96,6 +94,17 @@ def _area(zone_name: str) -> str:
         text = f"the provider covers {' and '.join(AREAS)} alone; give one with `as`, or the zone another provider"
         raise SignalRefused(Energinet.name, zone_name, text, "zone")
     return area
+
+
+def _window(area: str, start: datetime, end: datetime | None = None) -> dict[str, str]:
+    """The question for an area's records that begin in [start, end), or from start on."""
+    params = {
+        "filter": json.dumps({"PriceArea": [area]}, separators=(",", ":")),
+        "start": _minute(start),
+        "timezone": "UTC",  # else the times of the question are Danish ones
+        "limit": "0",  # else a hundred records, the last ones
+    }
+    return params if end is None else {**params, "end": _minute(end)}
 
 
 def _minute(at: datetime) -> str:

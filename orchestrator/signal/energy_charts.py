@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from jobs.spec import iso
-from orchestrator.signal.faults import Reason, SignalFault, SignalGarbled, SignalRefused
+from orchestrator.signal.faults import Reason, SignalFault, SignalRefused
 from orchestrator.signal.forecast import Forecast, Kind, Point, Share, Signal, from_on, modal_gap_s, ordered, slots
 from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
@@ -52,15 +52,18 @@ class EnergyCharts:
 
         It reaches to the end of the day at most, some 19 hours ahead. Raises SignalRefused for an unknown country.
         """
-        day = self._ask("co2eq", zone_name, {}, _Reader(Reading(self.name, zone_name)).day)
-        points = from_on(day.value.points, now)
-        if not points:
-            raise SignalGarbled(self.name, zone_name, "the provider sent no forecast from now on; try later")
+        reading = Reading(self.name, zone_name)
+
+        def read(document: Any) -> _Day:
+            day = _Reader(reading).day(document)
+            return day._replace(points=reading.ahead(day.points, now))
+
+        day = self._ask("co2eq", zone_name, {}, read)
         return Forecast(
             zone=zone_name,
             provider=self.name,
             signal=self.signal,
-            points=points,
+            points=day.value.points,
             fetched_at=day.fetched_at,
             note=DEPRECATED if day.value.is_deprecated else None,
             renewable=from_on(self._shares(zone_name, now), now),

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from jobs.spec import iso
 from orchestrator.signal.faults import SignalGarbled
+from orchestrator.signal.forecast import Point, from_on
 
 Row = TypeVar("Row")
 
@@ -90,6 +91,16 @@ class Reading:
     def percents(self, values: Sequence[Any], starts: Sequence[datetime], *, text: bool = False) -> list[float | None]:
         """Shares in percent, as `intensities` reads; they may exceed 100 where a zone exports, and not 1,000."""
         return self._within(values, starts, "share", "percent", PERCENT_AT_MOST, 1.0, text)
+
+    def ahead(self, points: Sequence[Point], now: datetime) -> tuple[Point, ...]:
+        """The points that have not ended; SignalGarbled where none of them has a value.
+
+        Called while an answer is read, so that one that says nothing of now is not kept for the rest of the slot.
+        """
+        found = from_on(points, now)
+        if not any(point.g_per_kwh is not None for point in found):
+            raise self.garbled("sent no forecast from now on; try later")
+        return found
 
     def times(self, values: Sequence[Any]) -> list[datetime]:
         """UTC times from ISO 8601 text; SignalGarbled where one is none or says no time zone."""

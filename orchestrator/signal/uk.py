@@ -6,12 +6,12 @@ The HTTP session carries the questions; the chain of a zone's providers asks the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.signal.faults import Reason, SignalGarbled, SignalRefused
+from orchestrator.signal.faults import Reason, SignalRefused
 from orchestrator.signal.forecast import Forecast, Kind, Point, Share, Signal, from_on, ordered
 from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
@@ -60,19 +60,23 @@ class Uk:
         """
         place = _place(zone_name)
         path = f"{place.root}/{_minute(_floor(now))}/fw48h{place.path}"
-        answer = self._ask(path, zone_name, _Body(Reading(self.name, zone_name), place, "forecast"))
+        reading = Reading(self.name, zone_name)
+        body = _Body(reading, place, "forecast")
+
+        def read(document: Any) -> Series:
+            points, shares = body.read(document)
+            return reading.ahead(points, now), from_on(shares, now)  # the first slot ends where the question begins
+
+        answer = self._ask(path, zone_name, read)
         points, shares = answer.value
-        ahead = from_on(points, now)  # the first half-hour ends where the question begins
-        if not ahead:
-            raise SignalGarbled(self.name, zone_name, "the provider sent a forecast that ends before now; try later")
         return Forecast(
             zone=zone_name,
             provider=self.name,
             signal=self.signal,
-            points=ahead,
+            points=points,
             fetched_at=answer.fetched_at,
             factor=self.factor,
-            renewable=from_on(shares, now),
+            renewable=shares,
         )
 
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
@@ -82,16 +86,16 @@ class Uk:
         while start < end and place.is_national:
             stop = min(end, _floor(start) + _RANGE)
             path = f"{place.root}/{_minute(_floor(start))}/{_minute(_floor(stop - timedelta.resolution) + _SLOT)}"
-            points, _ = self._ask(path, zone_name, _Body(Reading(self.name, zone_name), place, "measured")).value
+            points, _ = self._ask(path, zone_name, _Body(Reading(self.name, zone_name), place, "measured").read).value
             found += (point for point in points if start <= point.start < stop and point.g_per_kwh is not None)
             start = stop
         return tuple(found)
 
-    def _ask(self, path: str, zone_name: str, body: _Body) -> Answer[Series]:
+    def _ask(self, path: str, zone_name: str, read: Callable[[Any], Series]) -> Answer[Series]:
         return self._http.get(
             f"{self._base}{path}",
             {},
-            lambda document: (body.read(document), fresh_until(self._http.now(), SLOT_S)),
+            lambda document: (read(document), fresh_until(self._http.now(), SLOT_S)),
             Asker(self.name, zone_name),
             limits=self._limits,
             explain=_explain,

@@ -5,14 +5,14 @@ The HTTP session carries the questions; the chain of a zone's providers asks the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobs.spec import InputError, iso
-from orchestrator.signal.faults import Reason, SignalGarbled, SignalRefused
-from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, from_on, modal_gap_s, slots
+from orchestrator.signal.faults import Reason, SignalRefused
+from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, modal_gap_s, slots
 from orchestrator.signal.limits import Limits
 from orchestrator.signal.login import Login
 from orchestrator.signal.provider import Setup
@@ -66,16 +66,13 @@ class WattTime:
 
         Raises SignalRefused where the account does not cover the region, or does not exist.
         """
-        answer = self._ahead(zone_name)
+        answer = self._ahead(zone_name, now)
         told = answer.value
-        points = from_on(told.points, now)
-        if not points:
-            raise SignalGarbled(self.name, zone_name, "the provider sent a forecast that ends before now; try later")
         return Forecast(
             zone=zone_name,
             provider=self.name,
             signal=self.signal,
-            points=points,
+            points=told.points,
             fetched_at=answer.fetched_at,
             issued_at=told.issued_at,
             factor=self.factor,
@@ -85,35 +82,43 @@ class WattTime:
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """Points that begin in [start, end), in g/kWh; those that the service filled in itself are `estimated`."""
         found: list[Point] = []
+        reader = _Reader(Reading(self.name, zone_name), self._signal_type, "measured")
         while start < end:
             stop = min(end, start + _RANGE)
             last = max(stop - timedelta(seconds=_SLOT_S), start)  # the service's ends are inclusive
             window = {"start": iso(start), "end": iso(last), "include_imputed_marker": "true"}
-            points = self._ask("historical", window, zone_name, "measured", _explain).value.points
+            points = self._ask("historical", window, zone_name, reader.read, _explain).value.points
             found += (point for point in points if start <= point.start < stop and point.g_per_kwh is not None)
             start = stop
         return tuple(found)
 
-    def _ahead(self, zone_name: str) -> Answer[_Told]:
+    def _ahead(self, zone_name: str, now: datetime) -> Answer[_Told]:
         """The longest forecast that the account gets; what it refuses is remembered for a day, by all processes."""
+
+        def asked(hours: int, explain: Explain) -> Answer[_Told]:
+            return self._ask("forecast", {"horizon_hours": str(hours)}, zone_name, read, explain)
+
+        def read(document: Any) -> _Told:
+            told = _Reader(reading, self._signal_type, "forecast").read(document)
+            return told._replace(points=reading.ahead(told.points, now))
+
+        reading = Reading(self.name, zone_name)
         note = f"{self.name} {self._base} {self._login.keys} {zone_name} {self._signal_type} horizon"
         if self._http.notes.find(note, self._http.now()) is None:
             try:
-                return self._asked_ahead(zone_name, _HORIZON_H, _explain_long)
+                return asked(_HORIZON_H, _explain_long)
             except SignalRefused as refused:
                 if refused.reason != "coverage":
                     raise
-        answer = self._asked_ahead(zone_name, _USUAL_HORIZON_H, _explain)
+        answer = asked(_USUAL_HORIZON_H, _explain)
         self._http.notes.put(note, {"hours": _USUAL_HORIZON_H}, self._http.now() + _SHORT_FOR)
         return answer
 
-    def _asked_ahead(self, zone_name: str, hours: int, explain: Explain) -> Answer[_Told]:
-        return self._ask("forecast", {"horizon_hours": str(hours)}, zone_name, "forecast", explain)
-
-    def _ask(self, what: str, more: Mapping[str, str], zone_name: str, kind: Kind, explain: Explain) -> Answer[_Told]:
+    def _ask(
+        self, what: str, more: Mapping[str, str], zone_name: str, read: Callable[[Any], _Told], explain: Explain
+    ) -> Answer[_Told]:
         """A question with the login's token; where that has expired, once more with another."""
         asker = Asker(self.name, zone_name, self._login.keys)
-        reader = _Reader(Reading(self.name, zone_name), self._signal_type, kind)
         tokens: list[Secret | None] = []
 
         def secrets() -> dict[str, Secret]:
@@ -125,7 +130,7 @@ class WattTime:
             return self._http.get(
                 f"{self._base}/v3/{what}",
                 {"region": zone_name, "signal_type": self._signal_type, **more},
-                lambda document: ((told := reader.read(document)), fresh_until(self._http.now(), told.slot_s)),
+                lambda document: ((told := read(document)), fresh_until(self._http.now(), told.slot_s)),
                 asker,
                 secrets=secrets,
                 limits=self._limits,

@@ -8,11 +8,14 @@ import pytest
 
 from orchestrator.signal.faults import SignalFault
 from orchestrator.signal.http import Http
+from tests.unit.orchestrator.signal import failures
 from tests.unit.orchestrator.signal.conftest import ProviderServer
-from tests.unit.orchestrator.signal.failures import CASES, FAILURES, LIMITS, Failure, Speaker
+from tests.unit.orchestrator.signal.failures import FAILURES, LIMITS, Failure, Speaker
+from tests.unit.orchestrator.signal.speakers import DIFFERS, SPEAKERS
 
+CASES = {**failures.CASES, **SPEAKERS}
 PAIRS = [
-    pytest.param(speaker, failure, id=f"{provider}: {name}")
+    pytest.param(speaker, DIFFERS.get((provider, name), failure), id=f"{provider}: {name}")
     for provider, speaker in CASES.items()
     for name, failure in FAILURES.items()
     if failure.of(speaker)
