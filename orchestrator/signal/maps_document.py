@@ -98,9 +98,10 @@ class Document:
         return self._reading.percents(self._reading.column(rows, name), starts)
 
     def _check_factor(self, envelope: dict[str, Any], rows: list[Any]) -> None:
-        said = {str(row.get("emissionFactorType", self._factor)) for row in (envelope, *rows)} - {self._factor}
-        if said:
-            raise self._reading.garbled(f"sent {min(said)[:40]!r} factors; {self._factor!r} was asked for")
+        said = [row["emissionFactorType"] for row in (envelope, *rows) if "emissionFactorType" in row]
+        wrong = next((factor for factor in said if factor != self._factor), None)
+        if wrong is not None:
+            raise self._reading.garbled(f"sent {str(wrong)[:40]!r} factors; {self._factor!r} was asked for")
 
     def _reaches_now(self, rows: Rows) -> None:
         if not rows.starts:

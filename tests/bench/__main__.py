@@ -26,6 +26,7 @@ from tests.bench.figure import Options, Section, show
 
 BENCHES = {
     "startup": "startup",
+    "reading": "reading",
     "passes": "passes",
     "metering": "metering",
     "oracle": "optimum",
