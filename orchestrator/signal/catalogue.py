@@ -6,7 +6,7 @@ The chain of a zone's providers makes them by it; a plug-in is an entry point in
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 
 from jobs.spec import InputError
 from orchestrator.signal.provider import Make, Provider, Setup
@@ -26,19 +26,16 @@ def _make(setup: Setup) -> Make:
     if setup.name in OWN:
         own: Make = import_module(f"orchestrator.signal.{setup.name}").make
         return own
-    plugged = _plugged()
     field = f"zones.{setup.zone}.provider"
-    if setup.name not in plugged:
-        raise InputError(
-            f"{field}: {setup.name!r} is not a provider; choose from {', '.join((*OWN, *sorted(plugged)))}"
-        )
+    plugged = {point.value: point for point in entry_points(group=GROUP, name=setup.name)}
+    if not plugged:
+        names = ", ".join((*OWN, *sorted(point.name for point in entry_points(group=GROUP))))
+        raise InputError(f"{field}: {setup.name!r} is not a provider; choose from {names}")
+    if len(plugged) > 1:
+        raise InputError(f"{field}: {setup.name} is given by {' and '.join(sorted(plugged))}; remove one of them")
+    ((value, point),) = plugged.items()
     try:
-        make: Make = plugged[setup.name].load()
+        make: Make = point.load()
     except (ImportError, AttributeError) as fault:
-        value = plugged[setup.name].value
         raise InputError(f"{field}: the plug-in {value} cannot be loaded ({fault}); mend or remove it") from None
     return make
-
-
-def _plugged() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}

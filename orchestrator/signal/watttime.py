@@ -104,12 +104,13 @@ class WattTime:
 
         reading = Reading(self.name, zone_name)
         note = f"{self.name} {self._base} {self._login.keys} {zone_name} {self._signal_type} horizon"
-        if self._http.notes.find(note, self._http.now()) is None:
-            try:
-                return asked(_HORIZON_H, _explain_long)
-            except SignalRefused as refused:
-                if refused.reason != "coverage":
-                    raise
+        if self._http.notes.find(note, self._http.now()) is not None:
+            return asked(_USUAL_HORIZON_H, _explain)
+        try:
+            return asked(_HORIZON_H, _explain_long)
+        except SignalRefused as refused:
+            if refused.reason != "coverage":
+                raise
         answer = asked(_USUAL_HORIZON_H, _explain)
         self._http.notes.put(note, {"hours": _USUAL_HORIZON_H}, self._http.now() + _SHORT_FOR)
         return answer

@@ -273,6 +273,22 @@ def test_a_horizon_that_the_plan_refuses_falls_to_24_hours_and_is_not_asked_for_
     assert [asked.params["horizon_hours"] for asked in server.asked if asked.path == "/v3/forecast"] == ["72", "24"]
 
 
+def test_the_long_horizon_is_tried_again_after_a_day(tmp_path: Path, server: ProviderServer) -> None:
+    clock = [now()]
+    http = Http(tmp_path / "cache", clock=lambda: clock[0])
+    provider = make(setup(http, server))
+    refusal = Reply({"error": "INVALID_QUERY_PARAMS", "message": "horizon_hours"}, 400)
+    server.replies[AHEAD] = lambda asked: (
+        refusal if asked.params["horizon_hours"] == "72" else Reply(answer([1000] * 500))
+    )
+    for hours in (0, 10, 20, 25):
+        clock[0] = now() + timedelta(hours=hours)
+        provider.forecast(ZONE, clock[0])
+    http.close()
+    asked = [asked.params["horizon_hours"] for asked in server.asked if asked.path == "/v3/forecast"]
+    assert asked == ["72", "24", "24", "24", "72", "24"]
+
+
 def test_a_request_that_is_refused_at_any_horizon_is_a_refusal(provider: WattTime, server: ProviderServer) -> None:
     server.on(AHEAD, Reply({"error": "INVALID_QUERY_PARAMS", "msg": "no"}, 400))
     with pytest.raises(SignalRefused, match="400: INVALID_QUERY_PARAMS; no") as caught:
