@@ -14,7 +14,7 @@ from cluster.api import Ended, MeterRow, Node, Phase, Progress, SegmentResult, S
 from jobs.spec import JobSpec, StaleEpoch
 from orchestrator.controller import Controller
 from orchestrator.controller.settle import MAX_RETRIES
-from orchestrator.signal.forecast import Forecast, Point
+from orchestrator.signal.forecast import Forecast, Point, Share
 from orchestrator.site import Site, resolve_site
 from orchestrator.store import Store, facts, forecasts, jobs, lease
 from orchestrator.store.schema import Job
@@ -287,6 +287,32 @@ def test_without_a_forecast_a_job_waits_and_says_so(bench: Bench, tmp_path: Path
     other.controller().run_pass()
     assert other.job().reason == "waits for a forecast of FR: none has come yet"
     other.store.close()
+
+
+def test_a_job_waits_for_the_renewable_share_that_it_asks_for(bench: Bench) -> None:
+    measured(bench)
+    shares = tuple(Share(T0 + n * HOUR, T0 + (n + 1) * HOUR, 75.0 if n == 3 else 41.0) for n in range(24))
+    with bench.store.write() as session:
+        shared = replace(grid([CLEAN] + [DIRTY] * 23), renewable=shares)
+        forecasts.keep(session, "DE", "plan", T0, shared, None)
+    bench.submit(training={"steps": 1800, "batch_size": 8}, carbon={"finish_by": "23h", "min_renewable_percent": 60})
+    bench.controller().run_pass()
+    assert bench.job().reason == "waits until 15:00Z: renewable share 41 % is below 60 %"
+    bench.now = T0 + 3 * HOUR
+    bench.controller().run_pass()
+    assert bench.job().state == "running"
+
+
+def test_a_job_says_that_it_is_planned_by_a_stale_forecast(bench: Bench) -> None:
+    measured(bench)
+    bench.submit()
+    bench.now = T0 + HOUR
+    bench.controller().run_pass()
+    assert "stale" not in bench.job().reason
+    with bench.store.write() as session:
+        forecasts.keep(session, "DE", "plan", bench.now, None, "electricity_maps: zone DE: no answer")
+    bench.controller().run_pass()
+    assert bench.job().reason.endswith("; by a stale forecast, fetched 12:00Z")
 
 
 def test_a_window_bounds_what_runs_in_it(bench: Bench) -> None:
