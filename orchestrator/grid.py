@@ -10,7 +10,7 @@ import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone
 from typing import Any
 
 import uvicorn
@@ -18,29 +18,19 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from jobs.spec import Unavailable, utc
+from jobs.spec import Unavailable
+from orchestrator.grid_answers import ANSWERS, Ask, Refused, access
 from orchestrator.replay import Replay
 
-_SIGNAL = "carbon-intensity"
-_ROWS_AT_MOST = 50_000
-_HORIZON_H_AT_MOST = 168.0
 _START_S = 10.0
-
-
-class _Refused(Exception):
-    """An answer that is not 200, in the provider's envelope."""
-
-    def __init__(self, status: int, text: str):
-        self.status = status
-        self.text = text
 
 
 def make_app(replays: Mapping[str, Replay], token: str | None = None) -> FastAPI:
     """The server for zones by name; where `token` is given, every question about intensity must carry it."""
     app = FastAPI(title="lowtide grid", docs_url=None, redoc_url=None, openapi_url=None)
 
-    @app.exception_handler(_Refused)
-    async def refused(request: Request, fault: _Refused) -> JSONResponse:
+    @app.exception_handler(Refused)
+    async def refused(request: Request, fault: Refused) -> JSONResponse:
         return JSONResponse({"error": fault.text}, fault.status)
 
     @app.exception_handler(HTTPException)
@@ -55,98 +45,33 @@ def make_app(replays: Mapping[str, Replay], token: str | None = None) -> FastAPI
     @app.get("/{version}/zones")
     async def zones(version: str) -> dict[str, Any]:
         _check_version(version)
-        access = [f"{_SIGNAL}/{what}" for what in _ANSWERS]
         return {
-            zone: {"zoneName": f"{zone} ({replay.trace.note})", "zoneKey": zone, "access": access}
+            zone: {"zoneName": f"{zone} ({replay.trace.note})", "zoneKey": zone, "access": access(replay)}
             for zone, replay in replays.items()
         }
 
-    @app.get(f"/{{version}}/{_SIGNAL}/{{what}}")
-    async def intensity(version: str, what: str, request: Request) -> JSONResponse:
+    @app.get("/{version}/{signal}/{what}")
+    async def signal(version: str, signal: str, what: str, request: Request) -> JSONResponse:
         _check_version(version)
-        if what not in _ANSWERS:
-            raise _Refused(404, f"Expected one of {', '.join(_ANSWERS)}")
+        if signal not in ANSWERS:
+            raise HTTPException(404)
+        answers = ANSWERS[signal]
+        if what not in answers:
+            raise Refused(404, f"Expected one of {', '.join(answers)}")
         given = request.headers.get("auth-token", "")
         if token is not None and not secrets.compare_digest(given.encode(), token.encode()):
-            raise _Refused(401, "Invalid auth-token")
+            raise Refused(401, "Invalid auth-token")
         zone = request.query_params.get("zone") or request.query_params.get("zoneKey")
         if zone is None:
-            raise _Refused(400, 'Missing parameter "zone"')
+            raise Refused(400, 'Missing parameter "zone"')
         if zone not in replays:
-            raise _Refused(404, f'Zone "{zone}" does not exist; this server replays {", ".join(replays)}')
+            raise Refused(404, f'Zone "{zone}" does not exist; this server replays {", ".join(replays)}')
         now = datetime.now(timezone.utc)
-        envelope = {"zone": zone, **_ANSWERS[what](_Ask(zone, replays[zone], request.query_params, now))}
+        envelope = {"zone": zone, **answers[what](Ask(zone, replays[zone], request.query_params, now))}
         envelope["_disclaimer"] = replays[zone].trace.note
         return JSONResponse(envelope, headers={"Cache-Control": f"max-age={_left_s(replays[zone], now)}"})
 
     return app
-
-
-@dataclass(frozen=True)
-class _Ask:
-    """One question about a zone, at a moment."""
-
-    zone: str
-    replay: Replay
-    params: Mapping[str, str]
-    now: datetime
-
-    def moment(self, name: str) -> datetime:
-        try:
-            return utc(self.params.get(name, "").replace(" ", "+"))  # a bare + of an offset arrives as a space
-        except ValueError:
-            raise _Refused(400, f'Missing or invalid date parameter "{name}"') from None
-
-    def row(self, start: datetime, g_per_kwh: float | None) -> dict[str, Any]:
-        """A row of what was measured."""
-        return {
-            "zone": self.zone,
-            "carbonIntensity": g_per_kwh,
-            "datetime": _time(start),
-            "updatedAt": _time(self.now),
-            "createdAt": _time(start),
-            "emissionFactorType": self.params.get("emissionFactorType", "lifecycle"),
-            "isEstimated": False,
-            "estimationMethod": None,
-        }
-
-
-def _latest(ask: _Ask) -> dict[str, Any]:
-    start, g_per_kwh = ask.replay.current(ask.now)
-    if g_per_kwh is None:
-        raise _Refused(404, f'No recent data for zone "{ask.zone}"')
-    return {**ask.row(start, g_per_kwh), **_granularity(ask)}
-
-
-def _forecast(ask: _Ask) -> dict[str, Any]:
-    try:
-        hours = float(ask.params.get("horizonHours", "24"))
-    except ValueError:
-        hours = 0.0
-    if not 0 < hours <= _HORIZON_H_AT_MOST:
-        raise _Refused(400, f'Parameter "horizonHours" must be above 0 and at most {_HORIZON_H_AT_MOST:g}')
-    rows = [{"carbonIntensity": value, "datetime": _time(at)} for at, value in ask.replay.ahead(ask.now, hours)]
-    return {"forecast": rows, "updatedAt": _time(ask.now), **_granularity(ask)}
-
-
-def _history(ask: _Ask) -> dict[str, Any]:
-    return {"history": [ask.row(at, value) for at, value in ask.replay.history(ask.now)], **_granularity(ask)}
-
-
-def _past_range(ask: _Ask) -> dict[str, Any]:
-    start, end = ask.moment("start"), ask.moment("end")
-    if end < start or (min(end, ask.now) - start) / timedelta(seconds=ask.replay.slot_s) > _ROWS_AT_MOST:
-        raise _Refused(400, f"The range must end after it starts and hold at most {_ROWS_AT_MOST} slots")
-    return {"data": [ask.row(at, value) for at, value in ask.replay.past(start, end, ask.now)], **_granularity(ask)}
-
-
-_ANSWERS = {"latest": _latest, "forecast": _forecast, "history": _history, "past-range": _past_range}
-
-
-def _granularity(ask: _Ask) -> dict[str, str]:
-    """The provider's word for the slot's length, or seconds where it has none: clients go by the rows."""
-    words = {300: "5_minutes", 900: "15_minutes", 3600: "hourly"}
-    return {"temporalGranularity": words.get(ask.replay.slot_s, f"{ask.replay.slot_s}_seconds")}
 
 
 def _check_version(version: str) -> None:
@@ -156,11 +81,6 @@ def _check_version(version: str) -> None:
 
 def _left_s(replay: Replay, now: datetime) -> int:
     return int(replay.slot_s - now.timestamp() % replay.slot_s)
-
-
-def _time(at: datetime) -> str:
-    """As the provider writes times: always with milliseconds."""
-    return at.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 @dataclass

@@ -14,6 +14,9 @@ from jobs.spec import InputError
 from orchestrator.signal import csv, demo
 from orchestrator.signal.forecast import Point, modal_gap_s
 
+SHARE_COLUMN = "renewable_percent"
+
+_FOSSIL_G_PER_KWH = 700.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -27,25 +30,39 @@ class Trace:
     """What was forecast for each slot; the actual values where the record has no forecast."""
     note: str
     """Where the numbers come from, for whoever reads an answer."""
+    renewable_percent: tuple[float | None, ...] = ()
+    """The renewable share of each slot, ahead as it then was; empty where the record has none."""
 
 
 def read_trace(path: Path, column: str = csv.VALUE_COLUMN, forecast_column: str | None = None) -> Trace:
     """The trace in a CSV; `forecast_column` names a column of forecasts beside the actual values.
 
-    Raises InputError that names file, line and fix.
+    A column `renewable_percent` is the renewable share. Raises InputError that names file, line and fix.
     """
     actual = csv.read_points(path, column)
     ahead = csv.read_points(path, forecast_column) if forecast_column else actual
-    return _trace(actual, ahead, f"replayed trace {path.name}, not live data")
+    shares = csv.read_points(path, SHARE_COLUMN) if SHARE_COLUMN in _header(path) else ()
+    return _trace(actual, ahead, shares, f"replayed trace {path.name}, not live data")
 
 
 def demo_trace(zone: str = "DEMO", days: int = 7) -> Trace:
-    """The generated demo grid as a trace of hours."""
+    """The generated demo grid as a trace of hours; its renewable share is generated from its intensities."""
     points = demo.trace(days, zone_name=zone)
-    return _trace(points, points, f"replayed trace, not live data: {demo.NOTE}")
+    shares = [point._replace(g_per_kwh=_generated_percent(point.g_per_kwh)) for point in points]
+    return _trace(points, points, shares, f"replayed trace, not live data: {demo.NOTE}")
 
 
-def _trace(actual: Iterable[Point], ahead: Iterable[Point], note: str) -> Trace:
+def _generated_percent(g_per_kwh: float | None) -> float | None:
+    """A share for show: 0 % where the generated grid is as dirty as burning coal and gas alone."""
+    return None if g_per_kwh is None else round(max(0.0, 100 * (1 - g_per_kwh / _FOSSIL_G_PER_KWH)), 1)
+
+
+def _header(path: Path) -> list[str]:
+    with path.open(encoding="utf-8-sig") as file:
+        return [name.strip() for name in file.readline().split(",")]
+
+
+def _trace(actual: Iterable[Point], ahead: Iterable[Point], shares: Iterable[Point], note: str) -> Trace:
     known = {point.start: point.g_per_kwh for point in actual}
     slot_s = modal_gap_s(known)
     if slot_s is None:
@@ -54,7 +71,14 @@ def _trace(actual: Iterable[Point], ahead: Iterable[Point], note: str) -> Trace:
     length = timedelta(seconds=slot_s)
     starts = [first + n * length for n in range((last - first) // length + 1)]
     forecast = {point.start: point.g_per_kwh for point in ahead}
-    return Trace(slot_s, tuple(known.get(at) for at in starts), tuple(forecast.get(at) for at in starts), note)
+    percent = {point.start: point.g_per_kwh for point in shares}
+    return Trace(
+        slot_s,
+        tuple(known.get(at) for at in starts),
+        tuple(forecast.get(at) for at in starts),
+        note,
+        tuple(percent.get(at) for at in starts) if percent else (),
+    )
 
 
 @dataclass(frozen=True)
@@ -94,10 +118,11 @@ class Replay:
 
     def ahead(self, now: datetime, trace_hours: float) -> Iterator[tuple[datetime, float]]:
         """The forecast from the slot that holds `now` for so many hours of the trace, and one row more; no gaps."""
-        first = _number(now, self.slot_s)
-        for number in range(first, first + round(trace_hours * 3600 / self.trace.slot_s) + 1):
-            if (value := self._value(self.trace.forecast_g_per_kwh, number)) is not None:
-                yield self._start(number), value
+        return self._from(now, trace_hours, self.trace.forecast_g_per_kwh)
+
+    def shares(self, now: datetime, trace_hours: float) -> Iterator[tuple[datetime, float]]:
+        """The renewable share in percent, as `ahead`; nothing where the trace has none."""
+        return self._from(now, trace_hours, self.trace.renewable_percent)
 
     def past(self, start: datetime, end: datetime, now: datetime) -> Iterator[tuple[datetime, float]]:
         """Actual values of the slots that begin in [start, end) and not after `now`; no gaps."""
@@ -112,6 +137,14 @@ class Replay:
         slots = round(trace_hours * 3600 / self.trace.slot_s)
         current = self._start(_number(now, self.slot_s))
         return self.past(current - timedelta(seconds=(slots - 1) * self.slot_s), now, now)
+
+    def _from(
+        self, now: datetime, trace_hours: float, values: tuple[float | None, ...]
+    ) -> Iterator[tuple[datetime, float]]:
+        first = _number(now, self.slot_s)
+        for number in range(first, first + round(trace_hours * 3600 / self.trace.slot_s) + 1) if values else ():
+            if (value := self._value(values, number)) is not None:
+                yield self._start(number), value
 
     def _value(self, values: tuple[float | None, ...], number: int) -> float | None:
         return values[(number - self.anchor) % len(values)]

@@ -24,6 +24,7 @@ COUNTING = Trace(
     3600.0, tuple(float(n) for n in range(48)), tuple(100.0 + n for n in range(48)), "replayed trace t.csv"
 )
 HOLED = Trace(3600.0, (1.0, None), (1.0, None), "replayed trace t.csv")
+SHARED = Trace(3600.0, (1.0, 2.0), (1.0, 2.0), "replayed trace t.csv", (70.0, 60.0))
 
 
 def now() -> datetime:
@@ -32,10 +33,11 @@ def now() -> datetime:
 
 @pytest.fixture(scope="module")
 def grid() -> Iterator[GridServer]:
-    """Zones at real speed: XA counts, XB has a gap where now is."""
+    """Zones at real speed: XA counts, XB has a gap where now is, XC has a renewable share."""
     zones = {
         "XA": Replay.begin(COUNTING, now(), start_s=10 * 3600),
         "XB": Replay.begin(HOLED, now(), start_s=3600),
+        "XC": Replay.begin(SHARED, now()),
     }
     with start(zones, token="open-sesame") as server:
         yield server
@@ -89,11 +91,35 @@ def test_a_gap_of_the_trace_is_no_recent_data(grid: GridServer) -> None:
     assert (status, body) == (404, {"error": 'No recent data for zone "XB"'})
 
 
+def test_the_renewable_share_is_served_where_the_trace_has_one(grid: GridServer) -> None:
+    _, latest, _ = get(grid, "/v4/renewable-energy/latest", zone="XC")
+    assert (latest["zone"], latest["unit"], latest["value"]) == ("XC", "%", 70.0)
+    assert "carbonIntensity" not in latest
+    _, ahead, _ = get(grid, "/v4/renewable-energy/forecast", zone="XC", horizonHours="3")
+    assert [row["value"] for row in ahead["data"]] == [70.0, 60.0, 70.0, 60.0]
+    assert ahead["_disclaimer"] == "replayed trace t.csv"
+
+
+def test_a_trace_without_shares_has_none_and_its_zone_does_not_list_them(grid: GridServer) -> None:
+    for what in ("latest", "forecast"):
+        status, body, _ = get(grid, f"/v4/renewable-energy/{what}", zone="XA")
+        assert (status, body) == (404, {"error": 'No recent data for zone "XA"'})
+    _, zones, _ = get(grid, "/v4/zones")
+    assert "renewable-energy/forecast" in zones["XC"]["access"]
+    assert "renewable-energy/forecast" not in zones["XA"]["access"]
+
+
 @pytest.mark.parametrize(
     ("path", "params", "status", "words"),
     [
-        ("/v4/carbon-intensity/latest", {"zone": "XX"}, 404, 'Zone "XX" does not exist; this server replays XA, XB'),
+        (
+            "/v4/carbon-intensity/latest",
+            {"zone": "XX"},
+            404,
+            'Zone "XX" does not exist; this server replays XA, XB, XC',
+        ),
         ("/v4/carbon-intensity/latest", {}, 400, 'Missing parameter "zone"'),
+        ("/v4/renewable-energy/history", {"zone": "XA"}, 404, "Expected one of latest, forecast"),
         ("/v4/carbon-intensity/best", {"zone": "XA"}, 404, "Expected one of latest, forecast, history, past-range"),
         ("/v4/carbon-intensity/forecast", {"zone": "XA", "horizonHours": "many"}, 400, "horizonHours"),
         ("/v4/carbon-intensity/forecast", {"zone": "XA", "horizonHours": "999"}, 400, "horizonHours"),
@@ -149,6 +175,8 @@ def test_our_client_reads_a_day_squeezed_into_four_minutes(tmp_path: Path) -> No
     assert {(point.end - point.start).total_seconds() for point in forecast.points} == {10.0}
     assert forecast.mean(before, before + timedelta(minutes=11))[1] == 1.0
     assert "not live data" in (forecast.note or "")
+    assert [share.start for share in forecast.renewable] == [point.start for point in forecast.points]
+    assert all(0 <= (share.percent or 0.0) <= 100 for share in forecast.renewable)
     own = dict(replay.past(before - timedelta(minutes=2), before, before))
     assert measured is not None
     assert {point.start: point.g_per_kwh for point in measured.points} == own

@@ -70,6 +70,19 @@ def test_a_gap_in_the_record_is_a_gap_in_the_answers(tmp_path: Path) -> None:
     assert replay.current(NOW + timedelta(seconds=2))[1] is None
 
 
+def test_a_column_of_renewable_shares_is_replayed_beside_the_intensities(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    rows = ("2026-01-01T00:00Z,1,40", "2026-01-01T01:00Z,2,", "2026-01-01T02:00Z,3,104.5")
+    path.write_text("\n".join(["start_utc,g_per_kwh,renewable_percent", *rows]))
+    replay = Replay.begin(read_trace(path), NOW, speed=3600)
+    slot, second = replay.current(NOW)[0], timedelta(seconds=1)
+    assert list(replay.shares(NOW, 2)) == [(slot, 40.0), (slot + 2 * second, 104.5)]
+
+
+def test_a_record_without_shares_replays_none() -> None:
+    assert list(Replay.begin(COUNTING, NOW).shares(NOW, 24)) == []
+
+
 def test_at_real_speed_hours_are_hours() -> None:
     replay = Replay.begin(COUNTING, NOW)
     assert replay.slot_s == 3600
@@ -106,6 +119,7 @@ def test_the_demo_trace_says_that_it_is_generated() -> None:
     assert len(trace.actual_g_per_kwh) == 7 * 24
     assert "generated" in trace.note
     assert "not live data" in trace.note
+    assert len(trace.renewable_percent) == 7 * 24
 
 
 def test_a_recorded_year_and_a_day_ahead_forecast_are_read() -> None:
