@@ -67,7 +67,7 @@ def _store(site: Site) -> str:
 def _providers(site: Site) -> str:
     from orchestrator.signal.sources import Signals
 
-    signals = Signals(site.zones, site.providers, site.state / "cache")
+    signals = Signals.of(site)
     signals.check()
     answers = []
     for zone in site.zones:

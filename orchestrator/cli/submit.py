@@ -19,6 +19,7 @@ from orchestrator.controller.outlook import curves_of
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.record import document
 from orchestrator.refresh import fetch
+from orchestrator.report.words import length
 from orchestrator.signal.forecast import Forecast
 from orchestrator.store import forecasts, jobs
 from orchestrator.store.schema import Job
@@ -107,5 +108,7 @@ def _show(made: Plan, framing: Framing) -> None:
     figures: dict[str, Any] = {"planned": made.emissions_g, "run-now": made.run_now_emissions_g}
     console.print(", ".join(f"{name} {grams:.3g} g" for name, grams in figures.items()), end="")
     console.print(f": saves {made.saved_percent:.0f} %")
+    if made.unknown_s:
+        console.print(f"{length(made.unknown_s)} of it at an unknown intensity, priced at the worst that is known")
     if made.basis == "assumed":
         console.print("Nobody has measured a job like this one: length and watts are assumed until it has run.")

@@ -11,7 +11,7 @@ from math import floor
 
 import numpy as np
 
-from orchestrator.plan.bounds import asked_for
+from orchestrator.plan.bounds import WITHIN, asked_for, standing
 from orchestrator.plan.lattice import Lattice, Way
 from orchestrator.plan.price import Run
 
@@ -63,7 +63,9 @@ def _waits(cells: Lattice, first: Run) -> str:
     if held := _held_back(cells):
         return f"waits until {until}: {held}"
     then = cells.price_at(first.way.zone_index, first.start_s)
-    present = float(np.min([cells.price_at(way.zone_index, 0.0) for way in cells.ways]))
+    may = standing(cells)[:, 0] == WITHIN  # a cleaner zone that is out of bounds would be no reason to wait
+    here = [way for way in cells.ways if may[way.zone_index]] or cells.ways
+    present = min(cells.price_at(way.zone_index, 0.0) for way in here)
     return f"waits until {until}: {then:.0f} g/kWh then, {present:.0f} now"
 
 

@@ -111,6 +111,16 @@ def test_the_reason_names_the_share(shares: list[float | None], says: str) -> No
     assert plan(of(shares, 0.5), "optimal").reason.startswith(says)
 
 
+def test_a_wait_is_told_by_the_zones_that_are_within_the_bound() -> None:
+    asked = problem(
+        {"A": [100.0, 100.0], "B": [400.0, 300.0]},
+        H,
+        shares={"A": [41.0, 41.0], "B": [75.0, 75.0]},
+        min_renewable_percent=60.0,
+    )
+    assert plan(asked, "optimal").reason == "waits until 01:00Z: 300 g/kWh then, 400 now"
+
+
 @st.composite
 def shared_problems(draw: st.DrawFn) -> Problem:
     """Up to six hours and two zones, shares of which some are unknown, and work up to what fits."""
