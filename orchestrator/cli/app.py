@@ -187,6 +187,54 @@ def grid(
 
 
 @app.command()
+def simulate(
+    trace: Annotated[
+        list[str] | None,
+        typer.Option("--trace", metavar="ZONE=FILE", help="A recorded grid (CSV with start_utc); repeat for zones."),
+    ] = None,
+    actual_column: Annotated[str, typer.Option("--actual-column", help="Column to charge by.")] = "g_per_kwh",
+    forecast_column: Annotated[
+        str | None, typer.Option("--forecast-column", help="Column to plan by, anew each slot; else by what came.")
+    ] = None,
+    profile: Annotated[
+        Path | None, typer.Option("--profile", help="YAML: throughput and watts by worker count; else 1 kW.")
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="Which model of the profile.")] = None,
+    workers: Annotated[str | None, typer.Option("--workers", help="Counts to choose from, e.g. 1..8.")] = None,
+    length: Annotated[str, typer.Option("--length", help="Time that one worker needs.")] = "24h",
+    deadline: Annotated[str, typer.Option("--deadline", help="From each start.")] = "36h",
+    every: Annotated[str, typer.Option("--every", help="A start each so often.")] = "149h",
+    policies: Annotated[
+        str, typer.Option("--policies", help="Which ones, with commas.")
+    ] = "now,threshold,window,slots,greedy,optimal",
+    pause_cost: Annotated[str, typer.Option("--pause-cost", help="Time that a start after the first takes.")] = "60s",
+    move_cost: Annotated[str, typer.Option("--move-cost", help="More of it where the zone changes.")] = "0s",
+    slot: Annotated[str, typer.Option("--slot", help="Plans are cut at its multiples.")] = "60m",
+    json: Json = False,
+    html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page.")] = None,
+) -> None:
+    """Run the policies against recorded grids: what each would have emitted and saved."""
+    from orchestrator.cli.simulate import Asked, run
+
+    asked = Asked(
+        trace=trace or [],
+        actual_column=actual_column,
+        forecast_column=forecast_column,
+        profile=profile,
+        model=model,
+        workers=workers,
+        length=length,
+        deadline=deadline,
+        every=every,
+        policies=policies,
+        pause_cost=pause_cost,
+        move_cost=move_cost,
+        slot=slot,
+    )
+    run(asked, json, html)
+
+
+@app.command()
 def doctor(context: typer.Context, json: Json = False) -> None:
     """Check what training here needs, and say how to mend what is missing."""
     from orchestrator.cli.place import doctor as work

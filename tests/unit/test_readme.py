@@ -18,10 +18,11 @@ from orchestrator.account import Account, Intensity, SegmentFacts, ZoneFacts
 from orchestrator.admission import LATER, admit
 from orchestrator.cli.app import app
 from orchestrator.controller.gauges import gauges
-from orchestrator.plan import POLICIES
+from orchestrator.plan import POLICIES, OperatingPoint, Stretch
 from orchestrator.report import as_json, report_of
 from orchestrator.signal.forecast import Forecast, Point, Share
 from orchestrator.signal.sources import Signals
+from orchestrator.simulate import Recorded, Setting, simulate, tasks_each
 from orchestrator.site import FILE_NAME, Site, find_site, read_site
 from orchestrator.status import status
 from orchestrator.store import Store, facts, forecasts, jobs
@@ -113,7 +114,7 @@ def test_the_jobs_that_are_not_there_yet_are_refused(job: str, folder: Path) -> 
 def test_every_command_and_option_is_in_the_readme() -> None:
     section = README[README.index("## Commands") :].split("\n## ")[0]
     rows = dict(re.findall(r"^\| `(\w+)(.*?)` \|", section, flags=re.MULTILINE))
-    told = {name: set(re.findall(r"--\w+", row)) for name, row in rows.items()}
+    told = {name: set(re.findall(r"--[\w-]+", row)) for name, row in rows.items()}
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     found = {
         name: {param.opts[0] for param in command.params if param.opts[0].startswith("--")}
@@ -206,6 +207,14 @@ def test_the_json_of_a_forecast_has_the_keys_of_the_readme() -> None:
     shares = (Share(NOW, NOW + timedelta(hours=1), 60.0),)
     document = forecasts.to_json(Forecast("DE", "csv", "average", points, NOW, renewable=shares))
     assert {*document, *document["points"][0], *document["renewable"][0]} == _told_keys("forecast")
+
+
+def test_the_json_of_a_simulation_has_the_keys_of_the_readme() -> None:
+    hours = [(NOW + timedelta(hours=hour), NOW + timedelta(hours=hour + 1)) for hour in range(4)]
+    setting = Setting({"DE": Recorded("DE", tuple(Stretch(start, end, 100.0) for start, end in hours))})
+    tasks = tasks_each(setting, 3600.0, 7200.0, 7200.0, (OperatingPoint(1, 1.0, 100.0),))
+    document = simulate(setting, tasks, ["now"]).to_json()
+    assert {*document, *document["rows"][0]} == _told_keys("simulate")
 
 
 def test_the_json_of_a_report_has_the_keys_of_the_readme() -> None:

@@ -1,0 +1,168 @@
+"""The simulate command as users meet it: a table, JSON that sums, a page, one clear line for wrong input."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.cli import main
+
+Lowtide = Callable[..., tuple[int, str, str]]
+
+PRICES = [300, 100, 200, 50, 400, 100] * 4
+PROFILE = """
+small:
+  1: {throughput: 1000.0, power_w: 100.0}
+  2: {throughput: 1900.0, power_w: 190.0}
+  4: {throughput: 3000.0, power_w: 400.0}
+other:
+  1: {throughput: 1.0, power_w: 100.0}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    lines = [f"2022-03-01T{hour:02d}:00:00Z,{g},{500 - g}" for hour, g in enumerate(PRICES)]
+    (tmp_path / "de.csv").write_text("start_utc,g_per_kwh,wrong_g\n" + "\n".join(lines) + "\n")
+    (tmp_path / "low.csv").write_text("start_utc,g_per_kwh\n2022-03-01T00:00:00Z,10\n2022-03-01T01:00:00Z,\n")
+    (tmp_path / "profile.yaml").write_text(PROFILE)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def lowtide(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lowtide:
+    def call(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["lowtide", "simulate", *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+SHORT = ("--trace", "DE=de.csv", "--length", "2h", "--deadline", "6h", "--every", "6h", "--pause-cost", "0")
+
+
+def rows(answer: tuple[int, str, str]) -> dict[str, dict[str, Any]]:
+    code, out, err = answer
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    assert document["notes"] == []
+    return {row["policy"]: row for row in document["rows"]}
+
+
+def test_each_policy_has_its_row_of_sums(lowtide: Lowtide) -> None:
+    found = rows(lowtide(*SHORT, "--json"))
+    assert list(found) == ["now", "threshold", "window", "slots", "greedy", "optimal"]
+    # By hand for a kilowatt in 300 100 200 50 400 100, four times: at once 400, best stretch 250, best hours 150.
+    assert {name: round(row["emissions_g"], 6) for name, row in found.items()} == {
+        "now": 1600,
+        "threshold": 600,
+        "window": 1000,
+        "slots": 600,
+        "greedy": 600,
+        "optimal": 600,
+    }
+    assert found["optimal"] == {
+        "policy": "optimal",
+        "runs": 4,
+        "emissions_g": pytest.approx(600),
+        "energy_j": pytest.approx(4 * 2 * 3.6e6),
+        "saved_percent": pytest.approx(62.5),
+        "mean_wait_h": pytest.approx(2),
+        "missed_deadlines": 0,
+        "switches": 4,
+    }
+
+
+def test_a_forecast_column_is_planned_by_and_the_actual_one_charged(lowtide: Lowtide) -> None:
+    """The wrong column is the right one upside down: the best hours by it are the worst there are."""
+    found = rows(lowtide(*SHORT, "--forecast-column", "wrong_g", "--policies", "slots,now", "--json"))
+    assert found["slots"]["emissions_g"] == pytest.approx(4 * 700)
+    assert found["slots"]["saved_percent"] == pytest.approx(-75)
+    assert found["now"]["saved_percent"] == pytest.approx(0)
+
+
+def test_worker_counts_come_from_the_profile(lowtide: Lowtide) -> None:
+    of = (*SHORT, "--profile", "profile.yaml", "--model", "small", "--policies", "now", "--json")
+    # 2 h of one worker at 200 g/kWh on average are 40 g; two workers need 1.05 h, at 300 g/kWh mostly.
+    assert rows(lowtide(*of, "--workers", "1"))["now"]["emissions_g"] == pytest.approx(4 * 40)
+    assert rows(lowtide(*of, "--workers", "2..3"))["now"]["energy_j"] == pytest.approx(4 * 190 * 7200 / 1.9)
+    assert rows(lowtide(*of))["now"]["emissions_g"] == pytest.approx(4 * 40)
+    missed = rows(lowtide(*of, "--workers", "1", "--deadline", "1h"))["now"]
+    assert (missed["missed_deadlines"], missed["runs"]) == (4, 4)
+
+
+def test_the_table_and_the_page_show_the_policies(folder: Path, lowtide: Lowtide) -> None:
+    code, out, err = lowtide(*SHORT, "--html", "page.html", "--policies", "now,optimal")
+    assert (code, err) == (0, "")
+    assert re.search(r"optimal +4 +600 g +62\.50 %", out)
+    html = (folder / "page.html").read_text()
+    assert "62.5 % less with optimal" in html and "<svg" in html
+    assert not re.search(r"(src|href)=\"http|<script|@import", html)
+
+
+def test_unknown_hours_are_told(folder: Path, lowtide: Lowtide) -> None:
+    trace = ("--trace", "LOW=low.csv", "--length", "2h", "--deadline", "2h", "--every", "2h", "--policies", "now")
+    code, out, _ = lowtide(*trace, "--json")
+    assert code == 0
+    document = json.loads(out)
+    assert document["rows"][0]["emissions_g"] == pytest.approx(20)
+    assert "up to 1.0 h of a policy's runs have no intensity" in document["notes"][0]
+
+
+REFUSED = [
+    ((), "--trace: is missing; give a recorded grid"),
+    (("--trace", "de.csv"), "--trace: 'de.csv' is not ZONE=FILE; write e.g. DE=de.csv"),
+    (("--trace", "DE=no.csv"), "no.csv: cannot be read"),
+    (("--trace", "DE=de.csv", "--trace", "DE=de.csv"), "--trace: DE is given twice"),
+    ((*SHORT, "--actual-column", "g"), "de.csv: line 1: has no column g; its columns are start_utc, g_per_kwh"),
+    ((*SHORT, "--policies", "optmal"), "--policies: 'optmal' is no policy; did you mean 'optimal'?"),
+    ((*SHORT, "--policies", ","), "--policies: names none"),
+    ((*SHORT, "--length", "24"), "--length: '24' is not an amount with its unit"),
+    ((*SHORT, "--every", "0h"), "--every: '0h' is not above zero"),
+    ((*SHORT, "--pause-cost", "x"), "--pause-cost: 'x' is not an amount with its unit"),
+    ((*SHORT, "--deadline", "99h"), "--deadline: no start has its deadline of 99h within the traces"),
+    ((*SHORT, "--model", "small"), "--model: needs --profile FILE"),
+    ((*SHORT, "--profile", "profile.yaml"), "--model: is missing; profile.yaml holds small, other"),
+    ((*SHORT, "--profile", "profile.yaml", "--model", "smal"), "did you mean 'small'?"),
+    ((*SHORT, "--profile", "profile.yaml", "--model", "small", "--workers", "5..8"), "--workers: the profile has none"),
+    ((*SHORT, "--workers", "8..1"), "--workers: '8..1' is not a worker count"),
+    ((*SHORT, "--html", "no/page.html"), "--html: no/page.html cannot be written"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "says"), REFUSED, ids=[says[:40] for _, says in REFUSED])
+def test_wrong_input_is_one_line_and_exit_2(lowtide: Lowtide, arguments: tuple[str, ...], says: str) -> None:
+    code, out, err = lowtide(*arguments)
+    assert (code, out) == (2, "")
+    assert says in err
+    assert err.startswith("lowtide: ") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("small: 3\n", "profile.yaml: small: is no mapping"),
+        ("small: {1: {throughput: 0, power_w: 1}}\n", "profile.yaml: small: 1.throughput: "),
+        ("small: {one: {throughput: 1, power_w: 1}}\n", "profile.yaml: small: one"),
+        ("small: {2: {throughput: 1, power_w: 1}}\n", "--profile: has no figures of 1 worker"),
+        ("small: {1: {throughput: 1}}\n", "profile.yaml: small: 1.power_w: is missing"),
+    ],
+)
+def test_a_wrong_profile_is_one_line_and_exit_2(folder: Path, lowtide: Lowtide, text: str, says: str) -> None:
+    (folder / "profile.yaml").write_text(text)
+    code, _, err = lowtide(*SHORT, "--profile", "profile.yaml", "--model", "small")
+    assert code == 2
+    assert says in err and err.count("\n") == 1
