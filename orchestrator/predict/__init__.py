@@ -3,8 +3,9 @@ In: a Forecast, measured points and earlier forecasts. Out: the same, corrected 
 Pure: no clock, no store, no HTTP. The refresher improves by it; `lowtide forecast --backtest` shows the accuracy.
 """
 
+from orchestrator.predict.backtest import METHODS, Accuracy, Backtest, backtest
 from orchestrator.predict.improve import improve
 from orchestrator.predict.pairs import Earlier
 from orchestrator.predict.series import Series, series_of
 
-__all__ = ["Earlier", "Series", "improve", "series_of"]
+__all__ = ["METHODS", "Accuracy", "Backtest", "Earlier", "Series", "backtest", "improve", "series_of"]

@@ -28,11 +28,11 @@ JUDGE_DAYS = 7
 """Days judged before the first correction that is used."""
 
 _HALF_LIFE_DAYS = 25.0
-_DRAW_DAYS = 5.0
-"""Strength of the belief in the provider, in days of pairs."""
+_DRAW_DAYS = np.array([2.0, 5.0, 5.0, 5.0])
+"""Strength of the belief in the provider, in days of pairs, by feature: a bias is learnt sooner than the rest."""
 LEADS = 9
 """Classes of lead times: see `lead_class`."""
-_LIKE_H, _LIKE_LEADS = 1.0, 0.7
+_LIKE_H, _LIKE_LEADS = 1.0, 0.5
 _MOST = float(np.log(3.0))
 """No correction multiplies or divides by more than three."""
 _SLACK = 1.0

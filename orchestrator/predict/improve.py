@@ -13,7 +13,7 @@ import numpy as np
 
 from orchestrator.predict.correct import Lesson, lead_class, learn
 from orchestrator.predict.extend import LEAST_H, MOST_DAYS, Curve, Said, extend
-from orchestrator.predict.pairs import Earlier, issue_of, pairs_of
+from orchestrator.predict.pairs import Earlier, Issue, issue_of, pairs_of
 from orchestrator.predict.profile import profile_of
 from orchestrator.predict.series import Series, series_of
 from orchestrator.signal.forecast import Forecast, Point
@@ -34,7 +34,7 @@ def improve(
     if past is None:
         return replace(forecast, points=given)
     raw = replace(forecast, points=given)
-    lesson = lesson_of(past, earlier, now)
+    lesson = _lesson(past, earlier, now)
     points, tails = _corrected(raw, past, lesson, now) if lesson is not None else (given, None)
     return replace(forecast, points=_continued(points, tails, past, now, until))
 
@@ -50,13 +50,15 @@ def past_of(points: Sequence[Point], now: datetime) -> Series | None:
     return past if past.known >= LEAST_H else None
 
 
-def lesson_of(past: Series, earlier: Sequence[Earlier], now: datetime) -> Lesson | None:
-    """What the earlier forecasts teach; None where they are too few."""
+def issues_of(past: Series, earlier: Sequence[Earlier], now: datetime) -> list[Issue]:
+    """The earlier forecasts on the grid of `past`, as late to know what was measured as one would be now."""
     lag_h = past.index(now) - len(past)
     found = (issue_of(past, past.index(each.fetched_at) - lag_h, each.fetched_at, each.points) for each in earlier)
-    issues = [issue for issue in found if issue is not None]
-    if not issues:
-        return None
+    return [issue for issue in found if issue is not None]
+
+
+def _lesson(past: Series, earlier: Sequence[Earlier], now: datetime) -> Lesson | None:
+    issues = issues_of(past, earlier, now)
     profile = profile_of(past)
     return learn(profile, issues, pairs_of(profile, issues))
 
@@ -88,7 +90,7 @@ def _corrected(
             result.append(point)
             continue
         log = scale.log(np.array([point.g_per_kwh])) + shifts[hour]
-        low, high = scale.g_per_kwh(log + tails[hour])
+        low, high = (float(end) for end in scale.g_per_kwh(log + tails[hour]))
         value = float(scale.g_per_kwh(log)[0]) if shifts[hour] else point.g_per_kwh
         said = point.g_per_kwh if shifts[hour] else None
         result.append(Point(point.start, point.end, value, "forecast", min(low, value), max(high, value), said))
@@ -100,7 +102,8 @@ def _continued(
 ) -> tuple[Point, ...]:
     """The points, and what the history says of the slots from now to `until` that have no value."""
     known = [p for p in points if p.g_per_kwh is not None or p.end <= now]
-    begin = max(_hour(now), min((p.start for p in points), default=now))
+    first = min((p.start for p in points), default=now)
+    begin = max(_hour(now), first) if first < now else _hour(now)
     slots = [*(p for p in points if p.g_per_kwh is None and p.end > now), *_open(points, begin, until)]
     told = series_of([p for p in known if p.end > past.end])
     # The hour in which the provider's last slot ends is said in part only: the extension begins with it.

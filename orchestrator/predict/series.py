@@ -71,7 +71,8 @@ def series_of(points: Iterable[Point], step_s: float = HOUR_S) -> Series | None:
 
     A step less than half covered by points with a value is NaN. None where no point has a value.
     """
-    known = [point for point in ordered(points) if point.g_per_kwh is not None and point.end > point.start]
+    lasting = ordered(point for point in points if point.end > point.start)
+    known = [point for point in lasting if point.g_per_kwh is not None]
     if not known:
         return None
     origin_s = known[0].start.timestamp() // step_s * step_s

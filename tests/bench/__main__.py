@@ -30,6 +30,7 @@ BENCHES = {
     "passes": "passes",
     "metering": "metering",
     "oracle": "optimum",
+    "forecasts": "forecasts",
     "training": "training",
 }
 """Each benchmark with its module; quick ones first. `training` is throughput, pause and resume."""
