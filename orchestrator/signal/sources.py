@@ -54,6 +54,8 @@ class Signals:
         self._last_good = LastGood(cache_folder / "forecasts", max_stale_s)
         self._hold_off_s = hold_off_s
         self._held: dict[str, tuple[float, SignalFault]] = {}
+        self._notes: dict[str, str | None] = {}
+        """What each source last said of its forecast: it holds for what it measured too."""
         self._kept_at: dict[str, datetime] = {}
 
     @classmethod
@@ -121,8 +123,7 @@ class Signals:
                 faults.append(fault)
                 continue
             if any(point.g_per_kwh is not None for point in points):
-                note = getattr(link.provider, "note", None)
-                signal, factor = link.provider.signal, factor_of(link.provider)
+                signal, factor, note = link.provider.signal, factor_of(link.provider), self._notes.get(link.source)
                 return Measured(zone, link.name, signal, points, datetime.now(timezone.utc), factor, note)
         if faults:
             raise _one(faults)
@@ -148,6 +149,7 @@ class Signals:
             self._held[link.source] = (time.monotonic() + (fault.retry_after_s or self._hold_off_s), fault)
             raise
         self._held.pop(link.source, None)
+        self._notes[link.source] = found.note
         return replace(found, zone=zone, provider=link.name)
 
     def _holding(self, link: Link) -> SignalFault | None:

@@ -244,6 +244,12 @@ def test_the_demo_grid_needs_nothing(tmp_path: Path) -> None:
     assert "generated" in (forecast.note or "")
 
 
+def test_what_a_provider_says_of_its_forecast_holds_for_what_it_measured(tmp_path: Path) -> None:
+    found = Signals({"DEMO": ZoneSite(provider=["demo"])}, {}, tmp_path / "cache")
+    forecast, measured = found.forecast("DEMO"), found.measured("DEMO", hour(-3), hour())
+    assert measured is not None and measured.note == forecast.note
+
+
 @pytest.mark.parametrize(
     ("zone", "settings", "words"),
     [
