@@ -120,7 +120,7 @@ def _extension(section: Section, folder: Path, every_h: int) -> None:
     columns = ("extended", "yesterday", "last week", "in 80 %")
     section.tables.append(
         Table(
-            f"Extension from six weeks of history, 2022, an origin every {every_h} h: MAPE in %, a day and a week ahead",
+            f"Extension from six weeks of history, 2022, an origin every {every_h} h: MAPE in %, day and week ahead",
             ("zone", "variation", *(f"day: {name}" for name in columns), *(f"week: {name}" for name in columns)),
             rows,
         )
