@@ -5,7 +5,6 @@ Providers read their documents with it; forecast.py makes points of what it retu
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -133,7 +132,8 @@ class Reading:
             raise self.garbled(f"sent a time that cannot be used: {_short(value)} says no time zone")
         clock = clock if len(clock) == 8 else f"{clock}:00"
         try:
-            moment = datetime.fromisoformat(f"{day}T{clock}.{(fraction or '0')[:6]:<06}{_offset(offset)}")
+            micros = (fraction or "")[:6].ljust(6, "0")
+            moment = datetime.fromisoformat(f"{day}T{clock}.{micros}{_offset(offset)}")
             moment = (moment if moment.tzinfo else moment.replace(tzinfo=usual)).astimezone(timezone.utc)
         except (ValueError, OverflowError):
             raise self.garbled(f"sent a time that cannot be used: {_short(value)} is on no calendar") from None
@@ -142,12 +142,12 @@ class Reading:
         return moment
 
     def _epoch_time(self, value: Any) -> datetime:
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if type(value) not in {int, float} or value != value:
             raise self.garbled(f"sent a time that cannot be used: {_short(value)} is no number of seconds")
         try:
             moment = _EPOCH + timedelta(seconds=value)
         except OverflowError:
-            moment = _EPOCH
+            moment = _EPOCH  # refused with those of other centuries
         if not EARLIEST <= moment < LATEST:
             raise self.garbled(f"sent a time that cannot be used: {_short(value)} s since 1970 is not of this century")
         return moment
