@@ -18,11 +18,13 @@ from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import NO_CONTENT, Reading, fresh_until
 from orchestrator.signal.refusal import Asker
+from orchestrator.signal.window import known, pieces
 
 if TYPE_CHECKING:
     from orchestrator.signal.http import Answer, Http
 
 _RANGE = timedelta(days=7)
+_USUAL_SLOT_S = 300.0
 _SHORTEST_S, _LONGEST_S = 60.0, 86400.0
 _REMEDY = "check that the server's data source has it for the zone, or give the zone another provider"
 _SPAN = re.compile(r"(?:(\d{1,3})\.)?(\d\d):(\d\d):(\d\d)(?:\.\d+)?")
@@ -56,14 +58,12 @@ class CarbonAwareSdk:
 
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """What the data source says of what has ended in [start, end), in g/kWh; whether it estimated is not told."""
-        found: list[Point] = []
-        while start < end:
-            stop = min(end, start + _RANGE)
-            window = {"location": zone_name, "time": iso(start), "toTime": iso(stop)}
-            points, _ = self._ask("bylocation", window, zone_name, _Reader(Reading(self.name, zone_name)).past).value
-            found += (point for point in points if start <= point.start < stop and point.end <= self._http.now())
-            start = stop
-        return tuple(point for point in found if point.g_per_kwh is not None)
+        reader, found = _Reader(Reading(self.name, zone_name)), list[Point]()
+        for begin, stop in pieces(start, end, _USUAL_SLOT_S, _RANGE):
+            window = {"location": zone_name, "time": iso(begin), "toTime": iso(stop)}
+            points, _ = self._ask("bylocation", window, zone_name, reader.past).value
+            found += (point for point in points if point.end <= self._http.now())
+        return known(found, start, end)
 
     def _ask(
         self, what: str, params: Mapping[str, str], zone_name: str, read: Callable[[Any], _Series]

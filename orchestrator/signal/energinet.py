@@ -17,6 +17,7 @@ from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading, fresh_until
 from orchestrator.signal.refusal import Asker
+from orchestrator.signal.window import floor, known, pieces
 
 if TYPE_CHECKING:
     from orchestrator.signal.http import Answer, Http
@@ -45,12 +46,11 @@ class Energinet:
 
         Raises SignalRefused where the zone is no price area.
         """
-        start = datetime.fromtimestamp(now.timestamp() // SLOT_S * SLOT_S, timezone.utc)
         area, reading = _area(zone_name), Reading(self.name, zone_name)
         answer = self._ask(
             "CO2EmisProg",
             zone_name,
-            _window(area, start),
+            _window(area, floor(now, SLOT_S)),
             lambda document: reading.ahead(_points(document, reading, area, "forecast"), now),
         )
         return Forecast(zone_name, self.name, self.signal, answer.value, answer.fetched_at)
@@ -58,17 +58,14 @@ class Energinet:
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """What the service measured in [start, end), in g/kWh; it has the last slot within minutes."""
         area, reading, found = _area(zone_name), Reading(self.name, zone_name), list[Point]()
-        while start < end:
-            stop = min(end, start + _RANGE)
-            points = self._ask(
+        for begin, stop in pieces(start, end, SLOT_S, _RANGE):
+            found += self._ask(
                 "CO2Emis",
                 zone_name,
-                _window(area, start, stop),
+                _window(area, begin, stop),
                 lambda document: _points(document, reading, area, "measured"),
             ).value
-            found += (point for point in points if start <= point.start < stop and point.g_per_kwh is not None)
-            start = stop
-        return tuple(found)
+        return known(found, start, end)
 
     def _ask(
         self, dataset: str, zone_name: str, params: dict[str, str], read: Callable[[Any], tuple[Point, ...]]

@@ -18,6 +18,7 @@ from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading
 from orchestrator.signal.refusal import Asker
+from orchestrator.signal.window import known, pieces
 
 if TYPE_CHECKING:
     from orchestrator.signal.http import Answer, Http
@@ -71,14 +72,12 @@ class EnergyCharts:
 
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """The points in [start, end) that are measured, in g/kWh; the service has them within an hour or two."""
-        found: list[Point] = []
-        while start < end:
-            stop = min(end, start + _RANGE)
-            window = {"start": iso(start.replace(second=0, microsecond=0)), "end": iso(stop)}
-            points = self._ask("co2eq", zone_name, window, _Reader(Reading(self.name, zone_name)).day).value.points
-            found += (point for point in points if start <= point.start < stop and point.kind == "measured")
-            start = stop
-        return tuple(found)
+        reader, found = _Reader(Reading(self.name, zone_name)), list[Point]()
+        for begin, stop in pieces(start, end, _USUAL_SLOT_S, _RANGE):
+            window = {"start": iso(begin), "end": iso(stop)}
+            points = self._ask("co2eq", zone_name, window, reader.day).value.points
+            found += (point for point in points if point.kind == "measured")
+        return known(found, start, end)
 
     def _shares(self, zone_name: str, now: datetime) -> tuple[Share, ...]:
         """Renewable shares of load in percent; none where they cannot be had, which is no fault of the forecast."""

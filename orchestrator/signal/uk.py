@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from orchestrator.signal.faults import Reason, SignalRefused
@@ -17,6 +17,7 @@ from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading, fresh_until
 from orchestrator.signal.refusal import Asker
+from orchestrator.signal.window import floor, known, pieces
 
 if TYPE_CHECKING:
     from orchestrator.signal.http import Answer, Http
@@ -28,7 +29,6 @@ RENEWABLE = ("biomass", "hydro", "solar", "wind")
 
 Series = tuple[tuple[Point, ...], tuple[Share, ...]]
 
-_SLOT = timedelta(seconds=SLOT_S)
 _RANGE = timedelta(days=14)
 _NATIONS = {"ENGLAND": "15", "SCOTLAND": "16", "WALES": "17"}
 _REGION = re.compile(r"(?:REGIONID/)?(\d{1,2})")
@@ -59,7 +59,7 @@ class Uk:
         Raises SignalRefused where the zone's name is neither GB nor a postcode nor a region.
         """
         place = _place(zone_name)
-        path = f"{place.root}/{_minute(_floor(now))}/fw48h{place.path}"
+        path = f"{place.root}/{_minute(floor(now, SLOT_S))}/fw48h{place.path}"
         reading = Reading(self.name, zone_name)
         body = _Body(reading, place, "forecast")
 
@@ -82,14 +82,12 @@ class Uk:
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """Half-hours that begin in [start, end) and whose actual intensity is known; none of a region: it has none."""
         place = _place(zone_name)
-        found: list[Point] = []
-        while start < end and place.is_national:
-            stop = min(end, _floor(start) + _RANGE)
-            path = f"{place.root}/{_minute(_floor(start))}/{_minute(_floor(stop - timedelta.resolution) + _SLOT)}"
-            points, _ = self._ask(path, zone_name, _Body(Reading(self.name, zone_name), place, "measured").read).value
-            found += (point for point in points if start <= point.start < stop and point.g_per_kwh is not None)
-            start = stop
-        return tuple(found)
+        if not place.is_national:
+            return ()
+        body, found = _Body(Reading(self.name, zone_name), place, "measured"), list[Point]()
+        for begin, stop in pieces(start, end, SLOT_S, _RANGE):
+            found += self._ask(f"{place.root}/{_minute(begin)}/{_minute(stop)}", zone_name, body.read).value[0]
+        return known(found, start, end)
 
     def _ask(self, path: str, zone_name: str, read: Callable[[Any], Series]) -> Answer[Series]:
         return self._http.get(
@@ -147,11 +145,6 @@ def _explain(status: int, said: str) -> Reason | None:
     """An unknown postcode or region is 400, as is a wrong time; only the words tell."""
     names_place = "postcode" in said.lower() or "region" in said.lower()
     return "zone" if status == 400 and names_place else None
-
-
-def _floor(at: datetime) -> datetime:
-    """The start of the half-hour that holds a moment: questions that begin there are the same for all who ask."""
-    return datetime.fromtimestamp(at.timestamp() // SLOT_S * SLOT_S, timezone.utc)
 
 
 def _minute(at: datetime) -> str:

@@ -18,6 +18,7 @@ from orchestrator.signal.login import Login
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading, fresh_until
 from orchestrator.signal.refusal import Asker, Explain, Secret
+from orchestrator.signal.window import known, pieces
 
 if TYPE_CHECKING:
     from orchestrator.signal.http import Answer, Http
@@ -81,16 +82,12 @@ class WattTime:
 
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """Points that begin in [start, end), in g/kWh; those that the service filled in itself are `estimated`."""
-        found: list[Point] = []
-        reader = _Reader(Reading(self.name, zone_name), self._signal_type, "measured")
-        while start < end:
-            stop = min(end, start + _RANGE)
-            last = max(stop - timedelta(seconds=_SLOT_S), start)  # the service's ends are inclusive
-            window = {"start": iso(start), "end": iso(last), "include_imputed_marker": "true"}
-            points = self._ask("historical", window, zone_name, reader.read, _explain).value.points
-            found += (point for point in points if start <= point.start < stop and point.g_per_kwh is not None)
-            start = stop
-        return tuple(found)
+        reader, found = _Reader(Reading(self.name, zone_name), self._signal_type, "measured"), list[Point]()
+        for begin, stop in pieces(start, end, _SLOT_S, _RANGE):
+            last = stop - timedelta(seconds=_SLOT_S)  # the service's ends are inclusive
+            window = {"start": iso(begin), "end": iso(last), "include_imputed_marker": "true"}
+            found += self._ask("historical", window, zone_name, reader.read, _explain).value.points
+        return known(found, start, end)
 
     def _ahead(self, zone_name: str, now: datetime) -> Answer[_Told]:
         """The longest forecast that the account gets; what it refuses is remembered for a day, by all processes."""
