@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.signal.forecast import Forecast, Point, from_on, modal_gap_s, ordered, spread
+from orchestrator.signal.forecast import Forecast, Kind, Point, Share, from_on, modal_gap_s, ordered, slots, spread
 
 T0 = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
@@ -80,6 +80,23 @@ def test_the_slot_is_the_most_frequent_gap(minutes: list[int], gap_s: float | No
 def test_spread_leaves_gaps_uncovered() -> None:
     points = spread([(at(0), 1.0, "measured"), (at(120), 2.0, "measured")], 3600)
     assert [(p.start, p.end) for p in points] == [(at(0), at(60)), (at(120), at(180))]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 40), st.none() | st.floats(0, 1000)), max_size=30),
+    st.sampled_from([300.0, 900.0, 3600.0]),
+)
+def test_columns_make_the_same_points_as_rows(rows: list[tuple[int, float | None]], slot_s: float) -> None:
+    starts = [at(number * 5) for number, _ in rows]
+    values = [value for _, value in rows]
+    kinds: list[Kind] = ["measured"] * len(rows)
+    assert slots(starts, values, slot_s, kinds) == spread(zip(starts, values, kinds, strict=True), slot_s)
+
+
+def test_shares_are_put_in_order_and_cut_as_points_are() -> None:
+    first, second = Share(at(0), at(60), 104.5), Share(at(30), at(90), None)
+    assert ordered([second, first]) == (Share(at(0), at(30), 104.5), second)
+    assert from_on((first, second), at(60)) == (second,)
 
 
 def test_from_on_keeps_the_slot_that_holds_the_moment() -> None:
