@@ -95,9 +95,13 @@ class Refresher:
 
     def _improved(self, given: Forecast, now: datetime) -> Forecast:
         with self._store.read() as session:
-            past = forecasts.history(session, given.zone, given.provider, now - HISTORY)
+            past = forecasts.history(session, given.zone, self._names(given.zone, "plan"), now - HISTORY)
             before = forecasts.earlier(session, given.zone, given.provider)
         return improve(given, past, before, now, now + AHEAD)
+
+    def _names(self, zone: str, purpose: Purpose) -> list[str]:
+        """The zone's providers: the one that measures may be another than the one that forecasts."""
+        return [link.name for link in self._signals.chain(zone, purpose).links]
 
     def _measured(self, zone: str, purpose: Purpose, given: Forecast, now: datetime) -> None:
         """Ask what really was, once a slot of the provider's: the ledger charges by it, forecasts learn from it."""
@@ -107,7 +111,7 @@ class Refresher:
             row = forecasts.tried(session, zone, purpose)
             if row is not None and row.measured_at is not None and row.measured_at >= began:
                 return
-            known = forecasts.latest_start(session, zone, given.provider)
+            known = forecasts.latest_start(session, zone, self._names(zone, purpose))
             start = now - HISTORY
             if slot_s < SQUEEZED_S:
                 ended = func.coalesce(Job.ended_at, now)

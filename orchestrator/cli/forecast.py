@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from datetime import datetime
 from itertools import groupby
 from pathlib import Path
@@ -14,7 +15,8 @@ from pathlib import Path
 from jobs.spec import InputError, Unavailable, iso
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
-from orchestrator.refresh import Refresher
+from orchestrator.predict.backtest import METHODS, Backtest, backtest
+from orchestrator.refresh import HISTORY, Refresher
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.store import forecasts
 
@@ -24,7 +26,7 @@ _ROWS = 18
 _TICKS = 6
 
 
-def forecast(site_file: Path | None, zone: str, as_json: bool, backtest: bool) -> None:
+def forecast(site_file: Path | None, zone: str, as_json: bool, how_good: bool) -> None:
     """A zone's intensity now and to come, or the accuracy of what was forecast before."""
     with desk(site_file) as at:
         if zone not in at.site.zones:
@@ -35,7 +37,7 @@ def forecast(site_file: Path | None, zone: str, as_json: bool, backtest: bool) -
             fault = forecasts.fault_of(session, zone)
         if found is None:
             raise Unavailable(f"no forecast of {zone}: {fault}")
-        if backtest:
+        if how_good:
             _backtest(at, found, as_json)
         elif as_json:
             print_json(forecasts.to_json(found))
@@ -44,7 +46,48 @@ def forecast(site_file: Path | None, zone: str, as_json: bool, backtest: bool) -
 
 
 def _backtest(at: Desk, found: Forecast, as_json: bool) -> None:
-    raise NotImplementedError
+    now = utcnow()
+    with at.store.read() as session:
+        past = forecasts.history(session, found.zone, at.site.zones[found.zone].planning, now - HISTORY)
+        earlier = forecasts.earlier(session, found.zone, found.provider)
+    result = backtest(past, earlier, now)
+    if not result.rows:
+        raise InputError(
+            f"--backtest: fewer than 48 hours of {found.zone} are known as measured; it needs a provider that tells "
+            "the past, or time"
+        )
+    if as_json:
+        rows = [asdict(row) for row in result.rows]
+        print_json({"zone": found.zone, "provider": found.provider, "corrects": result.corrects, "rows": rows})
+    else:
+        _table(found, result, len(earlier))
+
+
+def _table(found: Forecast, result: Backtest, earlier: int) -> None:
+    """Error by lead time, a line each; below it how often the actual was inside the interval."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    table = Table("lead, h", "hours", *METHODS, title=f"{found.zone} by {found.provider}: mean absolute error, percent")
+    for leads in sorted({(row.first_h, row.last_h) for row in result.rows}):
+        mine = {row.method: row for row in result.rows if (row.first_h, row.last_h) == leads}
+        most = max(row.pairs for row in mine.values())
+        cells = [_percent(mine[method].mape_percent, mine[method].coverage_percent) for method in METHODS]
+        table.add_row(f"{leads[0]} to {leads[1]}", str(most), *cells)
+    console.print(table)
+    console.print("in brackets: how many of 100 hours were inside the 80 % interval")
+    if result.corrects is None:
+        console.print(f"forecasts are not corrected yet: {earlier} earlier ones are kept, too few to judge by")
+    else:
+        verdict = "are corrected: it helps here" if result.corrects else "stay as given: to correct them does not help"
+        console.print(f"forecasts {verdict}, by {earlier} earlier ones")
+
+
+def _percent(mape: float | None, coverage: float | None) -> str:
+    if mape is None:
+        return ""
+    return f"{mape:.1f}" + ("" if coverage is None else f" ({coverage:.0f})")
 
 
 def _show(found: Forecast, now: datetime) -> None:

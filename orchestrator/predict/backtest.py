@@ -59,6 +59,9 @@ class Backtest:
     """Whether forecasts are corrected now; None where the pairs are too few to judge."""
 
 
+_FEWEST = 4
+
+
 @dataclass(frozen=True)
 class _Answers:
     """What one method said at each moment, shape (moments, 168), and its interval; NaN where it says nothing."""
@@ -95,7 +98,8 @@ def _moments(past: Series, issues: Sequence[Issue], pairs: Pairs, rolling: Float
     """When the methods are asked; an issue without values stands for an hour in which no forecast was made."""
     corrected = {int(number) for number in pairs.issue[np.isfinite(rolling)]}
     chosen = [issue for number, issue in enumerate(issues) if not corrected or number in corrected]
-    if not issues:
+    if sum(issue.made + DAY_H <= len(past) for issue in issues) < _FEWEST:
+        # Too few forecasts have come true: the history answers for the methods that need none.
         chosen = [Issue(hour, hour, hour, np.zeros(0)) for hour in range(LEAST_H, len(past))]
     moments: list[Issue] = []
     for issue in sorted(chosen, key=lambda issue: issue.made):

@@ -6,6 +6,7 @@ The refresher writes them; passes plan by them, `orchestrator.predict` learns fr
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -112,8 +113,14 @@ def earlier(session: Session, zone: str, provider: str) -> list[Earlier]:
     ]
 
 
-def history(session: Session, zone: str, provider: str, since: datetime) -> list[Point]:
-    """What was measured or estimated of a zone since then by a provider's newest word, in order."""
+def history(session: Session, zone: str, providers: Sequence[str], since: datetime) -> list[Point]:
+    """What was measured or estimated of a zone since then, in order, by the provider of these that knows most of it."""
+    known = [_history(session, zone, provider, since) for provider in providers]
+    return max(known, key=len, default=[])
+
+
+def _history(session: Session, zone: str, provider: str, since: datetime) -> list[Point]:
+    """The provider's newest word on each slot; a measured one outlives later estimates."""
     rows = session.execute(
         select(IntensityRow.start, IntensityRow.end, IntensityRow.g_per_kwh, IntensityRow.kind)
         .where(IntensityRow.zone == zone, IntensityRow.provider == provider, IntensityRow.start >= since)
@@ -169,10 +176,7 @@ def _point(document: dict[str, Any]) -> Point:
     return Point(**{**document, "start": utc(document["start"]), "end": utc(document["end"])})
 
 
-def latest_start(session: Session, zone: str, provider: str) -> datetime | None:
-    """Start of the newest slot that the provider measured of a zone; None before the first."""
-    return session.scalar(
-        select(func.max(IntensityRow.start)).where(
-            IntensityRow.zone == zone, IntensityRow.provider == provider, IntensityRow.kind == "measured"
-        )
-    )
+def latest_start(session: Session, zone: str, providers: Sequence[str]) -> datetime | None:
+    """Start of the newest slot that one of these providers measured of a zone; None before the first."""
+    mine = (IntensityRow.zone == zone, IntensityRow.provider.in_(providers), IntensityRow.kind == "measured")
+    return session.scalar(select(func.max(IntensityRow.start)).where(*mine))

@@ -85,7 +85,7 @@ def test_the_past_is_kept_and_extends_the_forecast_with_an_interval(site: Site, 
     Refresher(store, site).once()
     now = datetime.now(timezone.utc)
     with store.read() as session:
-        past = forecasts.history(session, "DE", "electricity_maps", now - HISTORY)
+        past = forecasts.history(session, "DE", ["electricity_maps"], now - HISTORY)
         better = forecasts.newest(session)["DE"]
     assert len(past) >= HISTORY / HOUR - 2
     assert all(point.g_per_kwh == pytest.approx(shape(point.start)) for point in past)

@@ -77,10 +77,10 @@ def test_history_is_the_newest_word_and_measured_outlives_estimated(store: Store
         facts.add_intensities(session, said(260, "measured", 5, NOW + HOUR))
         facts.add_intensities(session, said(900, "forecast", 9, NOW + 2 * HOUR))
     with store.read() as session:
-        found = forecasts.history(session, "DE", "electricity_maps", NOW)
+        found = forecasts.history(session, "DE", ["electricity_maps"], NOW)
         assert [(point.g_per_kwh, point.kind) for point in found] == [(310, "measured"), (260, "measured")]
-        assert forecasts.history(session, "DE", "another", NOW) == []
-        assert forecasts.latest_start(session, "DE", "electricity_maps") == NOW + HOUR
+        assert forecasts.history(session, "DE", ["another"], NOW) == []
+        assert forecasts.latest_start(session, "DE", ["electricity_maps"]) == NOW + HOUR
 
 
 def test_a_store_of_version_1_gets_the_new_tables_and_keeps_its_facts(tmp_path: Path) -> None:
