@@ -30,6 +30,7 @@ BENCHES = {
     "passes": "passes",
     "metering": "metering",
     "oracle": "optimum",
+    "simulation": "simulation",
     "forecasts": "forecasts",
     "training": "training",
 }
