@@ -20,6 +20,7 @@ from orchestrator.cli.app import app
 from orchestrator.controller.gauges import gauges
 from orchestrator.plan import POLICIES, OperatingPoint, Stretch
 from orchestrator.report import as_json, report_of
+from orchestrator.signal.catalogue import OWN
 from orchestrator.signal.forecast import Forecast, Point, Share
 from orchestrator.signal.sources import Signals
 from orchestrator.simulate import Recorded, Setting, simulate, tasks_each
@@ -80,14 +81,18 @@ def test_a_job_spec_of_the_readme_is_read_and_admitted(name: str, folder: Path) 
     admit(spec, site, name)
 
 
-def test_the_site_file_of_the_readme_is_read_and_its_providers_exist(
+def test_the_site_file_of_the_readme_is_read_and_its_providers_can_be_made(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ELECTRICITY_MAPS_TOKEN", "a-key")
+    for variable in ("ELECTRICITY_MAPS_TOKEN", "WATTTIME_USER", "WATTTIME_PASSWORD"):
+        monkeypatch.setenv(variable, "a-secret")
     site = read_site(folder / FILE_NAME)
     Signals(site.zones, site.providers, folder / "cache").check()
-    used = {name for zone in site.zones.values() for name in zone.provider}
-    assert used == set(re.findall(r"^\| `(\w+)` \|", README[README.index("Providers of this version") :], re.M)[:3])
+
+
+def test_the_table_of_providers_is_that_of_the_catalogue() -> None:
+    table = README[README.index("### Providers") : README.index("A zone plans by one signal")]
+    assert re.findall(r"^\| `(\w+)` \|", table, re.M) == list(OWN)
 
 
 def test_the_whole_spec_names_every_key_and_the_site_file_too() -> None:
