@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 
@@ -32,7 +33,7 @@ Value = TypeVar("Value")
 
 log = logging.getLogger(__name__)
 
-_NOTHING_STATUS = 204
+_NOTHING_STATUS, _TOO_MANY = 204, 429
 _OPEN_S = 10.0
 _NO_JSON = object()
 
@@ -72,6 +73,11 @@ class _Question(Generic[Value]):
     explain: Explain | None
     as_bytes: bool
     accept: str
+
+    @property
+    def provider_there(self) -> str:
+        """The provider and its server, for what is true of all questions to it."""
+        return f"{self.asker.provider} {urlsplit(shown(self.url)).netloc}"
 
     def prepared(self, session: requests.Session, secrets: Secrets | None = None) -> requests.PreparedRequest:
         """The request; SignalRefused where the address or a secret cannot be put in one."""
@@ -150,7 +156,8 @@ class Http:
         function, they are asked for only where the cache has no answer. `keep=False` is for answers that hold a secret
         themselves, such as a login's: asked each time and never written down.
         `as_bytes` hands `read` the body as it came, for what is no JSON; `accept` asks for a kind of document. `whose`
-        keeps accounts apart whose answers differ. What fails is raised for all who wait for it, and for a few seconds.
+        keeps accounts apart whose answers differ. What fails is raised for all who wait for it, and for a few seconds;
+        a provider that asks for fewer questions and says for how long is left alone so long by all processes.
         Raises SignalRefused, SignalOutage or SignalGarbled, whose text holds no secret.
         """
         question = _Question(url, params, read, asker, secrets, limits or Limits(), explain, as_bytes, accept)
@@ -162,8 +169,9 @@ class Http:
         with self._flight.turn(key, question.limits.total_s):
             if (answer := self._kept(key, question)) is not None:
                 return answer
-            if (failed := self._flight.failed(key, began, self.now(), asker)) is not None:
-                raise failed
+            for told in (key, question.provider_there):
+                if (failed := self._flight.failed(told, began, self.now(), asker)) is not None:
+                    raise failed
             return self._asked(key, question)
 
     def _kept(self, key: str, question: _Question[Value]) -> Answer[Value] | None:
@@ -181,6 +189,8 @@ class Http:
             response, value, fresh_until = question.put(self._wire)
         except SignalFault as fault:
             self._flight.fail(key, fault, self.now(), question.limits)
+            if fault.status == _TOO_MANY and fault.retry_after_s:  # that is said of all questions, not of this one
+                self._flight.fail(question.provider_there, fault, self.now(), question.limits)
             raise
         now = self.now()
         self._cache.keep(key, response, now, fresh_until)
