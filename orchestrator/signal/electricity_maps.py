@@ -6,9 +6,9 @@ The HTTP session carries the questions; the chain of a zone's providers asks the
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from typing import Literal
 
 from jobs.spec import InputError, iso
@@ -20,6 +20,7 @@ from orchestrator.signal.maps_account import Account
 from orchestrator.signal.maps_document import GRANULARITIES, Document, Rows
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading
+from orchestrator.signal.window import pieces
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class ElectricityMaps:
         `updatedAt` is about the request and not about the model, so `issued_at` stays None.
         """
         self._account.check(zone_name, f"{_INTENSITY}/forecast")
-        ahead = self._ahead(zone_name)
+        ahead, horizon_h = self._ahead(zone_name)
         rows = ahead.value
         points = from_on(rows.points(), now)
         if not points or points[0].start > now:
@@ -77,7 +78,7 @@ class ElectricityMaps:
             fetched_at=ahead.fetched_at,
             factor=self.factor,
             note=rows.note,
-            renewable=from_on(self._renewable(zone_name), now),
+            renewable=from_on(self._renewable(zone_name, horizon_h), now),
         )
 
     def measured(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
@@ -86,49 +87,37 @@ class ElectricityMaps:
         Questions begin and end with slots, so that all who ask in one slot ask the same.
         """
         recent = self._history(zone_name) if end > self._http.now() - _DAY else ()
-        until = min(
-            (point.start for point in recent), default=_floor(end + timedelta(seconds=self._slot_s), self._slot_s)
-        )
+        until = min((point.start for point in recent), default=end)
         earlier: tuple[Point, ...] = ()
         if start < until:
             try:
-                earlier = self._past(zone_name, _floor(start, self._slot_s), until)
+                earlier = self._past(zone_name, start, until)
             except SignalFault as fault:
                 if not recent:
                     raise
                 log.info("%s; what was measured before %s stays unknown", fault, iso(until))
         return tuple(point for point in ordered([*earlier, *recent]) if start <= point.start < end)
 
-    def _ahead(self, zone_name: str) -> Answer[Rows]:
-        """The longest forecast that the account may have; what it may have is remembered for a day."""
+    def _ahead(self, zone_name: str) -> tuple[Answer[Rows], int]:
+        """The longest forecast that the account may have, and its hours, which are remembered for a day."""
         path, read = f"{_INTENSITY}/forecast", self._document(zone_name).forecast
-        *longer, shortest = horizons = self._horizons(zone_name)
-        for horizon_h in longer:
+        noted = self._account.recall(zone_name, "horizon") or {}
+        horizons = [each for each in HORIZONS_H if each <= noted.get("hours", HORIZONS_H[0])] or HORIZONS_H[-1:]
+        for horizon_h in horizons:
             try:
                 found = self._ask(path, zone_name, {"horizonHours": str(horizon_h)}, read)
             except SignalRefused as refused:
-                if refused.status not in _SHORTER and not _is_plan(str(refused)):
-                    raise
-                log.info("%s; asking for less than %d hours", refused, horizon_h)
-                continue
-            self._keep_horizon(zone_name, horizon_h, horizons)
-            return found
-        try:
-            found = self._ask(path, zone_name, {"horizonHours": str(shortest)}, read)
-        except SignalRefused as refused:
-            if _is_plan(str(refused)):
-                self._account.close(zone_name, path, refused)
-            raise
-        self._keep_horizon(zone_name, shortest, horizons)
-        return found
-
-    def _horizons(self, zone_name: str) -> Sequence[int]:
-        noted = self._account.recall(zone_name, "horizon") or {}
-        return [horizon_h for horizon_h in HORIZONS_H if horizon_h <= noted.get("hours", HORIZONS_H[0])] or HORIZONS_H
-
-    def _keep_horizon(self, zone_name: str, horizon_h: int, horizons: Sequence[int]) -> None:
-        if horizon_h != horizons[0]:
-            self._account.remember(zone_name, "horizon", {"hours": horizon_h}, _DAY)
+                is_plan = _is_plan(str(refused))
+                if horizon_h != horizons[-1] and (is_plan or refused.status in _SHORTER):
+                    log.info("%s; asking for less than %d hours", refused, horizon_h)
+                    continue
+                if is_plan:
+                    self._account.close(zone_name, path, refused)
+                raise
+            if horizon_h != horizons[0]:
+                self._account.remember(zone_name, "horizon", {"hours": horizon_h}, _DAY)
+            return found, horizon_h
+        raise AssertionError("the shortest horizon is answered or refused")
 
     def _latest(self, zone_name: str, slot_s: float) -> tuple[Point, ...]:
         """The newest value that is no forecast, for a forecast that begins later than now; none where there is none."""
@@ -140,12 +129,12 @@ class ElectricityMaps:
             return ()
         return replace(rows, slot_s=slot_s).points()
 
-    def _renewable(self, zone_name: str) -> tuple[Share, ...]:
+    def _renewable(self, zone_name: str, horizon_h: int) -> tuple[Share, ...]:
         """The renewable share ahead; none where the plan has none or the question fails, which is no fault here."""
         path = f"{_RENEWABLE}/forecast"
         if not self._account.is_open(zone_name, path):
             return ()
-        horizon = {"horizonHours": str(self._horizons(zone_name)[0])}
+        horizon = {"horizonHours": str(horizon_h)}
         limits = replace(self._limits, retries=0)
         try:
             return self._ask(path, zone_name, horizon, self._document(zone_name).shares, limits).value.shares()
@@ -162,11 +151,9 @@ class ElectricityMaps:
     def _past(self, zone_name: str, start: datetime, end: datetime) -> tuple[Point, ...]:
         """Any range, in pieces that the provider allows; empty where the plan or the zone has none."""
         points: list[Point] = []
-        while start < end:
-            stop = min(end, start + _RANGE)
-            window = {"start": iso(start), "end": iso(stop)}
+        for begin, stop in pieces(start, end, self._slot_s, _RANGE):
+            window = {"start": iso(begin), "end": iso(stop)}
             points += self._measured(zone_name, f"{_INTENSITY}/past-range", window)
-            start = stop
         return ordered(points)
 
     def _measured(self, zone_name: str, path: str, window: Mapping[str, str]) -> tuple[Point, ...]:
@@ -217,16 +204,6 @@ def make(setup: Setup) -> ElectricityMaps:
         lambda: Account(http, base_url, token, settings.token_env, setup.limits),
     )
     return ElectricityMaps(http, account, setup.limits, settings.granularity_s or 3600.0, settings.factors)
-
-
-def _floor(moment: datetime, slot_s: float) -> datetime:
-    """The start of the slot that holds a moment."""
-    return datetime.fromtimestamp(moment.timestamp() // slot_s * slot_s, timezone.utc)
-
-
-def _ceiling(moment: datetime, slot_s: float) -> datetime:
-    """The first start of a slot that is not before a moment."""
-    return _floor(moment + timedelta(seconds=slot_s, microseconds=-1), slot_s)
 
 
 def _is_plan(said: str) -> bool:

@@ -130,10 +130,10 @@ class ProviderServer:
 
 
 @pytest.fixture(autouse=True)
-def not_at_the_turn_of_an_hour() -> None:
-    """Waits where the hour is about to end, so that a test's answers lie in one slot."""
-    left_s = 3600 - time.time() % 3600
-    if left_s < 5:
+def not_at_the_turn_of_a_slot() -> None:
+    """Waits where the hour, or five minutes of it, are about to end, so that a test's answers lie in one slot."""
+    left_s = 300 - time.time() % 300
+    if left_s < 4:
         time.sleep(left_s + 0.01)
 
 

@@ -20,8 +20,10 @@ from orchestrator.signal.provider import Provider
 from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, electricity_maps, hour, stamp
 
 LIMITS = Limits(
-    connect_s=0.5, read_s=0.3, wait_s=0.5, total_s=0.8, retries=1, backoff_s=0.01, body_bytes=64 * 1024, failed_s=0
+    connect_s=5, read_s=5, wait_s=2, total_s=10, retries=1, backoff_s=0.01, body_bytes=64 * 1024, failed_s=0
 )
+SHORT = replace(LIMITS, read_s=0.3, total_s=0.6)
+"""For a provider that takes longer than anybody waits."""
 COUNT = 6
 """Slots of a good document; their values are 100, 110, and so on, in g/kWh."""
 
@@ -85,6 +87,7 @@ class Failure:
     """At least so many seconds are handed on as the provider's wish to be left alone."""
     of: Callable[[Speaker], bool] = lambda speaker: True
     """Which providers it can happen to."""
+    limits: Limits = LIMITS
 
 
 def _status(status: int, document: Any = None, **headers: str) -> Callable[[Speaker], list[Reply]]:
@@ -122,8 +125,8 @@ _RESET = Reply(reset=True)
 
 FAILURES: dict[str, Failure] = {
     "nothing": Failure(_good(), asked=1),
-    "silence": Failure(_good(silence_s=5), SignalOutage, "outage", "did not answer in time"),
-    "slow body": Failure(_good(drip_s=0.05), SignalOutage, "outage", "did not answer in time"),
+    "silence": Failure(_good(silence_s=9), SignalOutage, "outage", "did not answer in time", limits=SHORT),
+    "slow body": Failure(_good(drip_s=0.05), SignalOutage, "outage", "did not answer in time", limits=SHORT),
     "reset": Failure(lambda speaker: [_RESET], SignalOutage, "outage", "is not reachable", asked=2),
     "reset once": Failure(_then_good(lambda speaker: [_RESET]), asked=2),
     "reset in the body": Failure(_good(cut_after=20), SignalOutage, "outage"),
