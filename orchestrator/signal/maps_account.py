@@ -55,9 +55,9 @@ class Account:
     def check(self, zone_name: str, path: str) -> None:
         """SignalRefused with reason `access` where the account cannot ask that path of that zone."""
         if self.may(zone_name, path) is False:
-            known = self._paths(zone_name) or []
-            told = f"/zones lists {', '.join(known[:_SAMPLE])}{', ...' if len(known) > _SAMPLE else ''}"
-            raise no_access(self.asker(zone_name), f"{path}: {told if known else '/zones lists nothing for it'}")
+            known = self._paths(zone_name) or ["nothing for it"]
+            listed = ", ".join(known[:_SAMPLE]) + (", ..." if len(known) > _SAMPLE else "")
+            raise no_access(self.asker(zone_name), f"{path}; /zones, asked once a day, lists {listed}")
         if (noted := self.recall(zone_name, path)) is not None:
             raise SignalRefused(self.name, zone_name, str(noted.get("text")), "access")
 
