@@ -6,7 +6,6 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -15,9 +14,9 @@ import pytest
 import yaml
 
 import jobs
-from orchestrator.cli import main
 from orchestrator.store import Store
 from orchestrator.store.schema import Segment
+from tests.unit.orchestrator.cli.conftest import Lowtide
 
 SPEC: dict[str, Any] = {
     "name": "tiny",
@@ -30,30 +29,13 @@ SPEC: dict[str, Any] = {
 }
 SITE = {"zones": {"LAB": {"provider": "demo", "gpus": 2}, "FAR": {"provider": "demo", "gpus": 1}}, "slot": "1h"}
 
-Lowtide = Callable[..., tuple[int, str, str]]
 
-
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "a.txt").write_text("some text")
     (tmp_path / "lowtide.yaml").write_text(yaml.safe_dump(SITE, sort_keys=False))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def lowtide(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lowtide:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lowtide", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def written(folder: Path, **changes: Any) -> str:

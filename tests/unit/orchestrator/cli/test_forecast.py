@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
-from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -13,14 +11,12 @@ import pytest
 import yaml
 
 from jobs.spec import iso
-from orchestrator.cli import main
-
-Lowtide = Callable[..., tuple[int, str, str]]
+from tests.unit.orchestrator.cli.conftest import Lowtide
 
 
-@pytest.fixture
-def lowtide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lowtide:
-    """The command beside a site whose zone DE has four weeks behind and 20 h ahead in a file, and NEW two hours."""
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A site whose zone DE has four weeks behind and 20 h ahead in a file, and NEW two hours."""
     now = datetime.now(timezone.utc).replace(minute=0, second=0, microsecond=0)
     for name, first in (("de", -24 * 28), ("new", -2)):
         hours = [now + timedelta(hours=n) for n in range(first, 20)]
@@ -29,18 +25,6 @@ def lowtide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
     zones = {"DE": {"provider": "csv", "file": "de.csv"}, "NEW": {"provider": "csv", "file": "new.csv"}}
     (tmp_path / "lowtide.yaml").write_text(yaml.safe_dump({"zones": zones}))
     monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lowtide", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def test_the_curve_says_who_said_what_until_when(lowtide: Lowtide) -> None:

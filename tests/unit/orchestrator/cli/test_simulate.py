@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.cli import main
-
-Lowtide = Callable[..., tuple[int, str, str]]
+from tests.unit.orchestrator.cli.conftest import Lowtide
 
 PRICES = [300, 100, 200, 50, 400, 100] * 4
 PROFILE = """
@@ -26,7 +22,7 @@ other:
 """
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     lines = [f"2022-03-01T{hour:02d}:00:00Z,{g},{500 - g}" for hour, g in enumerate(PRICES)]
     (tmp_path / "de.csv").write_text("start_utc,g_per_kwh,wrong_g\n" + "\n".join(lines) + "\n")
@@ -34,21 +30,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "profile.yaml").write_text(PROFILE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def lowtide(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Lowtide:
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lowtide", "simulate", *arguments])
-        code = 0
-        try:
-            main()
-        except SystemExit as ended:
-            code = int(ended.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 SHORT = ("--trace", "DE=de.csv", "--length", "2h", "--deadline", "6h", "--every", "6h", "--pause-cost", "0")
@@ -63,7 +44,7 @@ def rows(answer: tuple[int, str, str]) -> dict[str, dict[str, Any]]:
 
 
 def test_each_policy_has_its_row_of_sums(lowtide: Lowtide) -> None:
-    found = rows(lowtide(*SHORT, "--json"))
+    found = rows(lowtide("simulate", *SHORT, "--json"))
     assert list(found) == ["now", "threshold", "window", "slots", "greedy", "optimal"]
     # By hand for a kilowatt in 300 100 200 50 400 100, four times: at once 400, best stretch 250, best hours 150.
     assert {name: round(row["emissions_g"], 6) for name, row in found.items()} == {
@@ -88,7 +69,7 @@ def test_each_policy_has_its_row_of_sums(lowtide: Lowtide) -> None:
 
 def test_a_forecast_column_is_planned_by_and_the_actual_one_charged(lowtide: Lowtide) -> None:
     """The wrong column is the right one upside down: the best hours by it are the worst there are."""
-    found = rows(lowtide(*SHORT, "--forecast-column", "wrong_g", "--policies", "slots,now", "--json"))
+    found = rows(lowtide("simulate", *SHORT, "--forecast-column", "wrong_g", "--policies", "slots,now", "--json"))
     assert found["slots"]["emissions_g"] == pytest.approx(4 * 700)
     assert found["slots"]["saved_percent"] == pytest.approx(-75)
     assert found["now"]["saved_percent"] == pytest.approx(0)
@@ -97,15 +78,15 @@ def test_a_forecast_column_is_planned_by_and_the_actual_one_charged(lowtide: Low
 def test_worker_counts_come_from_the_profile(lowtide: Lowtide) -> None:
     of = (*SHORT, "--profile", "profile.yaml", "--model", "small", "--policies", "now", "--json")
     # 2 h of one worker at 200 g/kWh on average are 40 g; two workers need 1.05 h, at 300 g/kWh mostly.
-    assert rows(lowtide(*of, "--workers", "1"))["now"]["emissions_g"] == pytest.approx(4 * 40)
-    assert rows(lowtide(*of, "--workers", "2..3"))["now"]["energy_j"] == pytest.approx(4 * 190 * 7200 / 1.9)
-    assert rows(lowtide(*of))["now"]["emissions_g"] == pytest.approx(4 * 40)
-    missed = rows(lowtide(*of, "--workers", "1", "--deadline", "1h"))["now"]
+    assert rows(lowtide("simulate", *of, "--workers", "1"))["now"]["emissions_g"] == pytest.approx(4 * 40)
+    assert rows(lowtide("simulate", *of, "--workers", "2..3"))["now"]["energy_j"] == pytest.approx(4 * 190 * 7200 / 1.9)
+    assert rows(lowtide("simulate", *of))["now"]["emissions_g"] == pytest.approx(4 * 40)
+    missed = rows(lowtide("simulate", *of, "--workers", "1", "--deadline", "1h"))["now"]
     assert (missed["missed_deadlines"], missed["runs"]) == (4, 4)
 
 
 def test_the_table_and_the_page_show_the_policies(folder: Path, lowtide: Lowtide) -> None:
-    code, out, err = lowtide(*SHORT, "--html", "page.html", "--policies", "now,optimal")
+    code, out, err = lowtide("simulate", *SHORT, "--html", "page.html", "--policies", "now,optimal")
     assert (code, err) == (0, "")
     assert re.search(r"optimal +4 +600 g +62\.50 %", out)
     html = (folder / "page.html").read_text()
@@ -115,7 +96,7 @@ def test_the_table_and_the_page_show_the_policies(folder: Path, lowtide: Lowtide
 
 def test_unknown_hours_are_told(folder: Path, lowtide: Lowtide) -> None:
     trace = ("--trace", "LOW=low.csv", "--length", "2h", "--deadline", "2h", "--every", "2h", "--policies", "now")
-    code, out, _ = lowtide(*trace, "--json")
+    code, out, _ = lowtide("simulate", *trace, "--json")
     assert code == 0
     document = json.loads(out)
     assert document["rows"][0]["emissions_g"] == pytest.approx(20)
@@ -145,7 +126,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("arguments", "says"), REFUSED, ids=[says[:40] for _, says in REFUSED])
 def test_wrong_input_is_one_line_and_exit_2(lowtide: Lowtide, arguments: tuple[str, ...], says: str) -> None:
-    code, out, err = lowtide(*arguments)
+    code, out, err = lowtide("simulate", *arguments)
     assert (code, out) == (2, "")
     assert says in err
     assert err.startswith("lowtide: ") and err.count("\n") == 1
@@ -163,6 +144,6 @@ def test_wrong_input_is_one_line_and_exit_2(lowtide: Lowtide, arguments: tuple[s
 )
 def test_a_wrong_profile_is_one_line_and_exit_2(folder: Path, lowtide: Lowtide, text: str, says: str) -> None:
     (folder / "profile.yaml").write_text(text)
-    code, _, err = lowtide(*SHORT, "--profile", "profile.yaml", "--model", "small")
+    code, _, err = lowtide("simulate", *SHORT, "--profile", "profile.yaml", "--model", "small")
     assert code == 2
     assert says in err and err.count("\n") == 1
