@@ -17,7 +17,7 @@ from jobs.spec import LowtideError, Unavailable, iso
 from orchestrator.controller import utcnow
 from orchestrator.predict import improve
 from orchestrator.signal.chain import Purpose
-from orchestrator.signal.faults import SignalFault
+from orchestrator.http.faults import SignalFault
 from orchestrator.signal.forecast import Forecast, modal_gap_s
 from orchestrator.signal.sources import Signals
 from orchestrator.site import Site

@@ -12,16 +12,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from jobs.spec import InputError, iso
-from orchestrator.signal.faults import Reason, SignalRefused
+from orchestrator.http.faults import Reason, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.nothing import NO_CONTENT
+from orchestrator.http.refusal import Asker
 from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, modal_gap_s, ordered
-from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
-from orchestrator.signal.reading import NO_CONTENT, Reading, fresh_until
-from orchestrator.signal.refusal import Asker
+from orchestrator.signal.reading import Reading, fresh_until
 from orchestrator.signal.window import known, pieces
 
 if TYPE_CHECKING:
-    from orchestrator.signal.http import Answer, Http
+    from orchestrator.http.session import Answer, Http
 
 _RANGE = timedelta(days=7)
 _USUAL_SLOT_S = 300.0

@@ -15,15 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs.spec import InputError, iso, utc
-from orchestrator.signal.faults import SignalGarbled, SignalRefused
+from orchestrator.http.faults import SignalGarbled, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.nothing import NO_CONTENT
+from orchestrator.http.refusal import Asker, shown
 from orchestrator.signal.forecast import Forecast, Point, Signal, from_on, modal_gap_s, spread
-from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
-from orchestrator.signal.reading import G_PER_KWH_AT_MOST, NO_CONTENT, fresh_until
-from orchestrator.signal.refusal import Asker, shown
+from orchestrator.signal.reading import G_PER_KWH_AT_MOST, fresh_until
 
 if TYPE_CHECKING:
-    from orchestrator.signal.http import Http
+    from orchestrator.http.session import Http
 
 TIME_COLUMN = "start_utc"
 VALUE_COLUMN = "g_per_kwh"

@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from jobs.spec import InputError, iso
-from orchestrator.signal.faults import Reason, SignalFault, SignalGarbled, SignalRefused
+from orchestrator.http.faults import Reason, SignalFault, SignalGarbled, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.session import Answer, Http, Reader
 from orchestrator.signal.forecast import Forecast, Point, Share, Signal, from_on, ordered
-from orchestrator.signal.http import Answer, Http, Reader
-from orchestrator.signal.limits import Limits
 from orchestrator.signal.maps_account import Account
 from orchestrator.signal.maps_document import GRANULARITIES, Document, Rows
 from orchestrator.signal.provider import Setup

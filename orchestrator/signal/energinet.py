@@ -11,16 +11,16 @@ from datetime import datetime, timedelta, timezone
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.signal.faults import SignalRefused
+from orchestrator.http.faults import SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.refusal import Asker
 from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, slots
-from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading, fresh_until
-from orchestrator.signal.refusal import Asker
 from orchestrator.signal.window import floor, known, pieces
 
 if TYPE_CHECKING:
-    from orchestrator.signal.http import Answer, Http
+    from orchestrator.http.session import Answer, Http
 
 BASE_URL = "https://api.energidataservice.dk"
 SLOT_S = 300.0

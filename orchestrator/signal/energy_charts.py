@@ -12,16 +12,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from jobs.spec import iso
-from orchestrator.signal.faults import Reason, SignalFault, SignalRefused
+from orchestrator.http.faults import Reason, SignalFault, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.refusal import Asker
 from orchestrator.signal.forecast import Forecast, Kind, Point, Share, Signal, from_on, modal_gap_s, ordered, slots
-from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading
-from orchestrator.signal.refusal import Asker
 from orchestrator.signal.window import known, pieces
 
 if TYPE_CHECKING:
-    from orchestrator.signal.http import Answer, Http
+    from orchestrator.http.session import Answer, Http
 
 log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ import threading
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from orchestrator.signal.faults import Reason
-from orchestrator.signal.limits import Limits
+from orchestrator.http.faults import Reason
+from orchestrator.http.limits import Limits
+from orchestrator.http.refusal import Asker, Secret
 from orchestrator.signal.reading import Reading
-from orchestrator.signal.refusal import Asker, Secret
 
 if TYPE_CHECKING:
-    from orchestrator.signal.http import Http
+    from orchestrator.http.session import Http
 
 
 class Login:

@@ -11,11 +11,11 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.signal.faults import SignalFault, SignalRefused
-from orchestrator.signal.http import Http
-from orchestrator.signal.limits import Limits
+from orchestrator.http.faults import SignalFault, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.refusal import Asker, Secret, no_access
+from orchestrator.http.session import Http
 from orchestrator.signal.reading import Reading
-from orchestrator.signal.refusal import Asker, Secret, no_access
 
 log = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from jobs.spec import InputError
+from orchestrator.http.limits import Limits
+from orchestrator.http.refusal import Secret
 from orchestrator.signal.forecast import Forecast, Point, Signal
-from orchestrator.signal.limits import Limits
-from orchestrator.signal.refusal import Secret
 from orchestrator.site import ProviderSite, ZoneSite
 
 if TYPE_CHECKING:  # files and the demo grid need no HTTP, whose libraries take a while to import
-    from orchestrator.signal.http import Http
+    from orchestrator.http.session import Http
 
 Value = TypeVar("Value")
 

@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from enum import Enum
 from typing import Any, TypeVar
 
 from jobs.spec import iso
-from orchestrator.signal.faults import SignalGarbled
+from orchestrator.http.faults import SignalGarbled
 from orchestrator.signal.forecast import Point, from_on
 
 Row = TypeVar("Row")
@@ -33,18 +32,6 @@ _TIME = re.compile(
 )
 _NUMBERS = frozenset({int, float, type(None)})
 _SHOWN = 40
-
-
-class NoContent(Enum):
-    """What a reader gets where the provider answered 204: it has nothing, which is not an empty document."""
-
-    NO_CONTENT = "no content"
-
-    def __repr__(self) -> str:
-        return "no content"
-
-
-NO_CONTENT = NoContent.NO_CONTENT
 
 
 @dataclass(frozen=True)

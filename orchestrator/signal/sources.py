@@ -12,18 +12,20 @@ from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jobs.spec import InputError, iso
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
 from orchestrator.signal.catalogue import made
 from orchestrator.signal.chain import Chain, Link, Purpose, chained, factor_of
-from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
 from orchestrator.signal.forecast import Forecast
-from orchestrator.signal.http import shared
 from orchestrator.signal.last_good import LastGood
 from orchestrator.signal.measured import Measured
 from orchestrator.signal.provider import Setup
 from orchestrator.site import ProviderSite, Site, ZoneSite
+
+if TYPE_CHECKING:
+    from orchestrator.http.session import Http
 
 log = logging.getLogger(__name__)
 
@@ -129,10 +131,16 @@ class Signals:
             raise _one(faults)
         return None
 
+    def _http(self) -> Http:
+        """The process's session, whose libraries take a while to import: files and the demo grid need none."""
+        from orchestrator.http.session import shared
+
+        return shared(self._cache_folder)
+
     def _link(self, zone: str, name: str) -> Link:
         if (zone, name) not in self._links:
             of, settings = self._zones[zone], self._providers.get(name, ProviderSite())
-            setup = Setup(name, zone, of, settings, lambda: shared(self._cache_folder), self._common)
+            setup = Setup(name, zone, of, settings, self._http, self._common)
             where = (of.file if name == "csv" else settings.base_url) or ""
             source = f"{zone} {name} {setup.zone_name} {where}"
             is_local = name == "demo" or (name == "csv" and "://" not in where)

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from orchestrator.signal.faults import Reason, SignalRefused
+from orchestrator.http.faults import Reason, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.refusal import Asker
 from orchestrator.signal.forecast import Forecast, Kind, Point, Share, Signal, from_on, ordered
-from orchestrator.signal.limits import Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading, fresh_until
-from orchestrator.signal.refusal import Asker
 from orchestrator.signal.window import floor, known, pieces
 
 if TYPE_CHECKING:
-    from orchestrator.signal.http import Answer, Http
+    from orchestrator.http.session import Answer, Http
 
 BASE_URL = "https://api.carbonintensity.org.uk"
 SLOT_S = 1800.0

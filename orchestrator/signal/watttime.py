@@ -11,17 +11,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from jobs.spec import InputError, iso
-from orchestrator.signal.faults import Reason, SignalRefused
+from orchestrator.http.faults import Reason, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.refusal import Asker, Explain, Secret
 from orchestrator.signal.forecast import Forecast, Kind, Point, Signal, modal_gap_s, slots
-from orchestrator.signal.limits import Limits
 from orchestrator.signal.login import Login
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.reading import Reading, fresh_until
-from orchestrator.signal.refusal import Asker, Explain, Secret
 from orchestrator.signal.window import known, pieces
 
 if TYPE_CHECKING:
-    from orchestrator.signal.http import Answer, Http
+    from orchestrator.http.session import Answer, Http
 
 BASE_URL = "https://api.watttime.org"
 G_PER_KWH = 0.45359237

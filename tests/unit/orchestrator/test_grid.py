@@ -15,8 +15,8 @@ import pytest
 
 from jobs.spec import Unavailable, iso, utc
 from orchestrator.grid import GridServer, start
+from orchestrator.http.session import shared
 from orchestrator.replay import Replay, Trace, demo_trace
-from orchestrator.signal.http import shared
 from orchestrator.signal.sources import Signals
 from orchestrator.site import ProviderSite, ZoneSite
 

@@ -10,20 +10,14 @@ from pathlib import Path
 import pytest
 
 from jobs.spec import iso
+from orchestrator.http.session import shared
 from orchestrator.refresh import AHEAD, HISTORY, Refresher
-from orchestrator.signal.http import shared
 from orchestrator.site import Site, resolve_site
 from orchestrator.store import Store, facts, forecasts
-from tests.unit.orchestrator.signal.conftest import Asked, ProviderServer, Reply, forecast_of, hour, stamp
+from tests.unit.orchestrator.loopback import Asked, ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import forecast_of, hour, stamp
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    server = ProviderServer()
-    yield server
-    server.stop()
 
 
 def shape(at: datetime) -> float:
@@ -99,21 +93,21 @@ def test_the_past_is_kept_and_extends_the_forecast_with_an_interval(site: Site, 
         assert point.g_per_kwh == pytest.approx(shape(point.start), rel=0.1)
 
 
-def test_a_later_answer_asks_only_for_what_may_have_been_revised(site: Site, store: Store, maps: ProviderServer) -> None:
+def test_a_later_answer_asks_only_for_what_may_have_been_revised(
+    site: Site, store: Store, maps: ProviderServer
+) -> None:
     Refresher(store, site).once()
     with store.write() as session:
-        for row in (forecasts.tried(session, "DE", "plan"),):
-            assert row is not None
-            row.tried_at = row.measured_at = hour(-1)
+        row = forecasts.tried(session, "DE", "plan")
+        assert row is not None
+        row.tried_at = row.measured_at = hour(-1)
     maps.asked.clear()
     Refresher(store, site).once()
     (again,) = asked(maps, "carbon-intensity", "past-range")
     assert again.params["start"] >= iso(hour(-26))
 
 
-def test_a_fault_is_kept_with_its_words(
-    site: Site, store: Store, maps: ProviderServer
-) -> None:
+def test_a_fault_is_kept_with_its_words(site: Site, store: Store, maps: ProviderServer) -> None:
     maps.on("forecast", Reply({"error": "Invalid auth-token"}, 401), Reply(forecast_of([100.0] * 25)))
     Refresher(store, site).once()
     with store.read() as session:

@@ -13,11 +13,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from orchestrator.signal.faults import Reason, SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.http import Http
-from orchestrator.signal.limits import Limits
+from orchestrator.http.faults import Reason, SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.session import Http
 from orchestrator.signal.provider import Provider
-from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, electricity_maps, hour, stamp
+from tests.unit.orchestrator.loopback import ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import electricity_maps, hour, stamp
 
 LIMITS = Limits(
     connect_s=5, read_s=5, wait_s=2, total_s=10, retries=1, backoff_s=0.01, body_bytes=64 * 1024, failed_s=0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.http.faults import SignalOutage
 from orchestrator.signal.chain import Factor
-from orchestrator.signal.faults import SignalOutage
 from orchestrator.signal.forecast import Forecast, Point, Share, Signal
 from orchestrator.signal.provider import Setup
 

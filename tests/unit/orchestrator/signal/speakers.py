@@ -9,18 +9,18 @@ import math
 from datetime import datetime, timedelta
 from typing import Any
 
+from orchestrator.http.faults import SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.refusal import Secret
+from orchestrator.http.session import Http
 from orchestrator.signal.carbon_aware_sdk import CarbonAwareSdk
 from orchestrator.signal.csv import CsvAddress
 from orchestrator.signal.energinet import Energinet
 from orchestrator.signal.energy_charts import EnergyCharts
-from orchestrator.signal.faults import SignalRefused
-from orchestrator.signal.http import Http
-from orchestrator.signal.limits import Limits
 from orchestrator.signal.login import Login
-from orchestrator.signal.refusal import Secret
 from orchestrator.signal.uk import Uk
 from orchestrator.signal.watttime import G_PER_KWH, WattTime
-from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply
+from tests.unit.orchestrator.loopback import ProviderServer, Reply
 from tests.unit.orchestrator.signal.failures import FAILURES, Failure, Slot, Speaker, written
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from jobs.spec import InputError
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.session import Http
 from orchestrator.signal.carbon_aware_sdk import CarbonAwareSdk, make
-from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.http import Http
 from orchestrator.signal.provider import Setup
 from orchestrator.site import ProviderSite, ZoneSite
-from tests.unit.orchestrator.signal.conftest import QUICK, ProviderServer, Reply, hour
+from tests.unit.orchestrator.loopback import QUICK, ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import hour
 
 CURRENT, PAST = "emissions/forecasts/current", "emissions/bylocation"
 

@@ -9,21 +9,22 @@ from pathlib import Path
 import pytest
 
 from jobs.spec import InputError
+from orchestrator.http.faults import SignalGarbled
 from orchestrator.signal.catalogue import OWN
-from orchestrator.signal.faults import SignalGarbled
 from orchestrator.signal.sources import Signals
 from orchestrator.site import ProviderSite, ZoneSite
-from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, hour
+from tests.unit.orchestrator.loopback import ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import hour
 
 MODULE = '''
 """A provider as another package would write it: one number a zone, from a server of its own."""
 
 from datetime import datetime, timedelta, timezone
 
-from orchestrator.signal.faults import SignalRefused
+from orchestrator.http.faults import SignalRefused
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.signal.reading import Reading
-from orchestrator.signal.refusal import Asker
+from orchestrator.http.refusal import Asker
 
 HOUR = timedelta(hours=1)
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.spec import InputError, parse
-from orchestrator.signal.faults import SignalOutage
+from orchestrator.http.faults import SignalOutage
 from orchestrator.signal.sources import Signals
 from orchestrator.site import Site, ZoneSite
 from tests.unit.orchestrator.signal import plugin

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from jobs.spec import InputError
+from orchestrator.http.faults import SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.session import Http
 from orchestrator.signal.csv import CsvAddress, CsvFile, make, read_points
-from orchestrator.signal.faults import SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.http import Http
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.sources import Signals
 from orchestrator.site import ProviderSite, ZoneSite
-from tests.unit.orchestrator.signal.conftest import QUICK, ProviderServer, Reply, hour, stamp
+from tests.unit.orchestrator.loopback import QUICK, ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import hour, stamp
 
 
 def written(folder: Path, text: str) -> Path:

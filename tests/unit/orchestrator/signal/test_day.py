@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from orchestrator.signal.http import Http
-from tests.unit.orchestrator.signal.conftest import Asked, ProviderServer, Reply, electricity_maps, hour, stamp
+from orchestrator.http.session import Http
+from tests.unit.orchestrator.loopback import Asked, ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import electricity_maps, hour, stamp
 
 MINUTE = timedelta(minutes=1)
 

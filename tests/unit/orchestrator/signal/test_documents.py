@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.http import Http
-from orchestrator.signal.limits import Limits
-from orchestrator.signal.reading import NO_CONTENT
-from orchestrator.signal.refusal import Asker, Secret
-from tests.unit.orchestrator.signal.conftest import QUICK, ProviderServer, Reply
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.nothing import NO_CONTENT
+from orchestrator.http.refusal import Asker, Secret
+from orchestrator.http.session import Http
+from tests.unit.orchestrator.loopback import QUICK, ProviderServer, Reply
 
 ASKER = Asker("watttime", "CAISO_NORTH", "WATTTIME_PASSWORD")
 PASSWORD = "pass-51c0ffee"

@@ -7,18 +7,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.http.faults import SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.session import Http
 from orchestrator.signal.electricity_maps import ElectricityMaps
-from orchestrator.signal.faults import SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.http import Http
-from tests.unit.orchestrator.signal.conftest import (
-    ProviderServer,
-    Reply,
-    electricity_maps,
-    forecast_of,
-    hour,
-    latest_of,
-    stamp,
-)
+from tests.unit.orchestrator.loopback import ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import electricity_maps, forecast_of, hour, latest_of, stamp
 
 AHEAD = "carbon-intensity/forecast"
 SHARES = "renewable-energy/forecast"

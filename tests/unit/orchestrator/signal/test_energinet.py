@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from orchestrator.http.faults import SignalGarbled, SignalRefused
+from orchestrator.http.session import Http
 from orchestrator.signal.energinet import Energinet, make
-from orchestrator.signal.faults import SignalGarbled, SignalRefused
-from orchestrator.signal.http import Http
 from orchestrator.signal.provider import Setup
 from orchestrator.site import ProviderSite, ZoneSite
-from tests.unit.orchestrator.signal.conftest import QUICK, ProviderServer, Reply
+from tests.unit.orchestrator.loopback import QUICK, ProviderServer, Reply
 
 FIVE = timedelta(minutes=5)
 FORECAST, MEASURED = "dataset/CO2EmisProg", "dataset/CO2Emis"

@@ -6,10 +6,10 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from orchestrator.signal.faults import SignalFault
-from orchestrator.signal.http import Http
+from orchestrator.http.faults import SignalFault
+from orchestrator.http.session import Http
+from tests.unit.orchestrator.loopback import ProviderServer
 from tests.unit.orchestrator.signal import failures
-from tests.unit.orchestrator.signal.conftest import ProviderServer
 from tests.unit.orchestrator.signal.failures import FAILURES, LIMITS, Failure, Speaker
 from tests.unit.orchestrator.signal.speakers import DIFFERS, SPEAKERS
 

@@ -10,21 +10,13 @@ from typing import Any
 
 import pytest
 
+from orchestrator.http.faults import SignalOutage, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.session import Http
 from orchestrator.signal.electricity_maps import ElectricityMaps
-from orchestrator.signal.faults import SignalOutage, SignalRefused
 from orchestrator.signal.forecast import Share
-from orchestrator.signal.http import Http
-from orchestrator.signal.limits import Limits
-from tests.unit.orchestrator.signal.conftest import (
-    Asked,
-    ProviderServer,
-    Reply,
-    electricity_maps,
-    forecast_of,
-    hour,
-    latest_of,
-    stamp,
-)
+from tests.unit.orchestrator.loopback import Asked, ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import electricity_maps, forecast_of, hour, latest_of, stamp
 
 AHEAD, SHARES = "carbon-intensity/forecast", "renewable-energy/forecast"
 HISTORY, PAST = "carbon-intensity/history", "carbon-intensity/past-range"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.signal.http import Http
-from tests.unit.orchestrator.signal.conftest import ProviderServer, hour
+from orchestrator.http.session import Http
+from tests.unit.orchestrator.loopback import ProviderServer
+from tests.unit.orchestrator.signal.conftest import hour
 from tests.unit.orchestrator.signal.failures import CASES, LIMITS, Slot, Speaker
 from tests.unit.orchestrator.signal.speakers import SPEAKERS
 

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.signal.faults import SignalGarbled
-from orchestrator.signal.reading import G_PER_KWH_AT_MOST, NO_CONTENT, Reading, fresh_until
+from orchestrator.http.faults import SignalGarbled
+from orchestrator.http.nothing import NO_CONTENT
+from orchestrator.signal.reading import G_PER_KWH_AT_MOST, Reading, fresh_until
 
 READING = Reading("watttime", "CAISO_NORTH")
 T0 = datetime(2026, 8, 22, 17, tzinfo=timezone.utc)

@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from jobs.spec import InputError, Unavailable
-from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.http import Http, Limits
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.session import Http, Limits
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.sources import Signals
 from orchestrator.site import ProviderSite, ZoneSite
-from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, forecast_of, hour, latest_of, stamp
+from tests.unit.orchestrator.loopback import ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import forecast_of, hour, latest_of, stamp
 
 KEY = "key-5b1d0c"
 

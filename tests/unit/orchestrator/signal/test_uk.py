@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.http import Http
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.session import Http
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.uk import Uk, make
 from orchestrator.site import ProviderSite, ZoneSite
-from tests.unit.orchestrator.signal.conftest import QUICK, ProviderServer, Reply
+from tests.unit.orchestrator.loopback import QUICK, ProviderServer, Reply
 
 HALF = timedelta(minutes=30)
 

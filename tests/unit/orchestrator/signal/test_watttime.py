@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from jobs.spec import InputError
-from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.http import Http
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.session import Http
 from orchestrator.signal.provider import Setup
 from orchestrator.signal.sources import Signals
 from orchestrator.signal.watttime import WattTime, make
 from orchestrator.site import ProviderSite, ZoneSite
-from tests.unit.orchestrator.signal.conftest import QUICK, Asked, ProviderServer, Reply
+from tests.unit.orchestrator.loopback import QUICK, Asked, ProviderServer, Reply
 
 USER, PASSWORD = "freddo", "secret-9c1"
 ZONE = "CAISO_NORTH"

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from orchestrator.signal.faults import SignalGarbled, SignalOutage
-from orchestrator.signal.limits import Limits
-from orchestrator.signal.patience import Adapter, Attempt, Patience
-from orchestrator.signal.refusal import Asker, shown
+from orchestrator.http.faults import SignalGarbled, SignalOutage
+from orchestrator.http.limits import Limits
+from orchestrator.http.patience import Adapter, Attempt, Patience
+from orchestrator.http.refusal import Asker, shown
 
 logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # each failed attempt; the fault says it once
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from orchestrator.signal.faults import Reason, SignalOutage, SignalRefused
+from orchestrator.http.faults import Reason, SignalOutage, SignalRefused
 
 
 class Secret(str):

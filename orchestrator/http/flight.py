@@ -17,10 +17,10 @@ from typing import cast
 from filelock import FileLock, Timeout
 
 from jobs.spec import utc
-from orchestrator.signal.faults import Reason, SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.limits import Limits
-from orchestrator.signal.notes import Notes, place
-from orchestrator.signal.refusal import Asker
+from orchestrator.http.faults import Reason, SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.limits import Limits
+from orchestrator.http.notes import Notes, place
+from orchestrator.http.refusal import Asker
 
 log = logging.getLogger(__name__)
 

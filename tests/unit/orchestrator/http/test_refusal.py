@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.signal.faults import SignalOutage, SignalRefused
-from orchestrator.signal.refusal import Asker, Secret, refusal
+from orchestrator.http.faults import SignalOutage, SignalRefused
+from orchestrator.http.refusal import Asker, Secret, refusal
 
 ASKER = Asker("watttime", "CAISO_NORTH", "WATTTIME_PASSWORD")
 

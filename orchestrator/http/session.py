@@ -17,15 +17,15 @@ from urllib.parse import urlsplit
 
 import requests
 
-from orchestrator.signal.cache import SECRET_HEADERS, AnswerCache
-from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalRefused
-from orchestrator.signal.flight import Flight
-from orchestrator.signal.limits import Limits
-from orchestrator.signal.notes import Notes
-from orchestrator.signal.patience import asked_wait_s
-from orchestrator.signal.reading import NO_CONTENT
-from orchestrator.signal.refusal import Asker, Explain, Secret, refusal, shown
-from orchestrator.signal.wire import Wire
+from orchestrator.http.cache import SECRET_HEADERS, AnswerCache
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalRefused
+from orchestrator.http.flight import Flight
+from orchestrator.http.limits import Limits
+from orchestrator.http.notes import Notes
+from orchestrator.http.nothing import NO_CONTENT
+from orchestrator.http.patience import asked_wait_s
+from orchestrator.http.refusal import Asker, Explain, Secret, refusal, shown
+from orchestrator.http.wire import Wire
 
 __all__ = ["SECRET_HEADERS", "Answer", "Http", "Limits", "Reader", "shared"]
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.http import Http, Limits
-from orchestrator.signal.refusal import Asker, Secret
-from tests.unit.orchestrator.signal.conftest import QUICK, ProviderServer, Reply
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.refusal import Asker, Secret
+from orchestrator.http.session import Http, Limits
+from tests.unit.orchestrator.loopback import QUICK, ProviderServer, Reply
 
 ASKER = Asker("electricity_maps", "DE", "MY_KEY")
 TOKEN = "tok-93fa1c7e"
@@ -272,7 +272,7 @@ def test_no_frame_of_a_fault_shows_the_key(http: Http, server: ProviderServer) -
     with pytest.raises(SignalOutage) as caught:
         ask(http, server)
     frames = [frame for frame, _ in traceback.walk_tb(caught.tb)]
-    shown = [repr(frame.f_locals) for frame in frames if "orchestrator/signal/http" in frame.f_code.co_filename]
+    shown = [repr(frame.f_locals) for frame in frames if "orchestrator/http/session" in frame.f_code.co_filename]
     assert shown
     assert not any(TOKEN in text for text in shown)
 

@@ -15,12 +15,13 @@ from typing import Any
 import pytest
 import requests
 
-from orchestrator.signal.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.flight import Flight
-from orchestrator.signal.http import Http
-from orchestrator.signal.limits import Limits
-from orchestrator.signal.refusal import Asker, Secret
-from tests.unit.orchestrator.signal.conftest import ProviderServer, Reply, electricity_maps, forecast_of
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.flight import Flight
+from orchestrator.http.limits import Limits
+from orchestrator.http.refusal import Asker, Secret
+from orchestrator.http.session import Http
+from tests.unit.orchestrator.loopback import ProviderServer, Reply
+from tests.unit.orchestrator.signal.conftest import electricity_maps, forecast_of
 
 SPAWN = multiprocessing.get_context("spawn")
 ONCE = Limits(connect_s=2, read_s=20, wait_s=2, total_s=20, retries=0)

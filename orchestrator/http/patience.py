@@ -17,7 +17,7 @@ from typing import Any
 import urllib3
 from requests.adapters import HTTPAdapter
 
-from orchestrator.signal.limits import Limits
+from orchestrator.http.limits import Limits
 
 _RETRIED = frozenset({429, *range(500, 600)} - {501})
 """501 says that the server cannot do what is asked, now or later."""
