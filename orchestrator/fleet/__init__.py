@@ -1,0 +1,9 @@
+"""WHEN, WHERE and HOW WIDE many jobs run that share GPUs: pure decisions on values, with a proven bound.
+In: a Fleet. Out: a FleetPlan: a Plan for each job, total grams, the bound and who misses a deadline.
+The controller acts on each job's Plan as on one that was made for the job alone.
+"""
+
+from orchestrator.fleet.problem import Capacity, Fleet, FleetJob, FleetPlan, FleetZone
+from orchestrator.fleet.replan import plan_fleet, replan
+
+__all__ = ["Capacity", "Fleet", "FleetJob", "FleetPlan", "FleetZone", "plan_fleet", "replan"]

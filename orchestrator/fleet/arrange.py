@@ -1,0 +1,199 @@
+"""Plans a whole fleet: worths first, then every job whole, then each anew where that is less; the late ones last.
+In: a Fleet. Out: a State, in which every job has its slots or is known to be late.
+`plans` makes Plans of it.
+
+Where everyone's deadline can be met the order of settling is for grams alone: the widest first, as they are the hardest
+to fit. Where it cannot, jobs are settled by priority and then by how long they have waited, and none later in that
+order takes anything from one before it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from orchestrator.fleet.bound import Relaxation
+from orchestrator.fleet.grid import Floats, Grid, Ints, grid
+from orchestrator.fleet.path import Desk, desk
+from orchestrator.fleet.problem import Fleet, FleetJob
+from orchestrator.fleet.room import DEARER, PARTS, Market, Uses, all_grams, improve, market, soonest, uses
+from orchestrator.fleet.settle import settle
+from orchestrator.fleet.squeeze import squeeze
+from orchestrator.fleet.state import Book, State
+from orchestrator.fleet.table import OUTSIDE, WITHIN, Table, table
+
+_ROUNDS = 30
+"""Of answers, before worths are taken to be good; each costs what the bound costs once."""
+_SHARES = (0.8, 0.6, 0.4, 0.2, 0.0)
+"""How much GPUs' worths count as jobs are planned anew: first they spare what others want, in the end only grams."""
+_SQUEEZES = 200
+_LONGEST = 5
+"""How often the grid is doubled for late jobs before one is said to find no room at all."""
+
+
+def arrange(fleet: Fleet) -> State:
+    """Every job of `fleet` planned; InputError where one has no way to run."""
+    cells = grid(fleet, max((job.deadline for job in fleet.jobs), default=fleet.now))
+    levels = [WITHIN] * len(fleet.jobs)
+    while True:
+        solve = Solve(fleet, cells, levels)
+        late = solve.plan()
+        higher = [job for job in late if levels[job] < OUTSIDE and _has_bounds(fleet.jobs[job])]
+        if not higher:
+            return solve.state(late)
+        for job in higher:  # the deadline asks for what the user would rather not use
+            levels[job] += 1
+
+
+class Solve:
+    """One solve at given levels of the users' bounds."""
+
+    def __init__(self, fleet: Fleet, cells: Grid, levels: Sequence[int]) -> None:
+        self.fleet, self.cells = fleet, cells
+        self.table: Table = table(cells, dict(fleet.zones), fleet.jobs, levels)
+        self.rows = self.table.rows
+        self.desk: Desk = desk(self.rows, len(cells.zones))
+        self.dearest = DEARER * max(1.0, float(cells.g_per_kwh.max(initial=0.0)))
+        self.random = np.random.default_rng(0)
+        self.uses: Uses = uses(self.rows)
+        self.market: Market = market(cells, np.zeros(cells.g_per_kwh.shape))
+        self.worth: Floats = np.zeros(cells.g_per_kwh.shape)
+        self.job_g: Floats = np.zeros(len(fleet.jobs))
+        self.rent_g = 0.0
+
+    def plan(self) -> list[int]:
+        """Plan all jobs that can meet their deadline; the rows of the others."""
+        _, alone_g = Relaxation(self.cells, self.rows).bound(self.worth)
+        able: Ints = np.flatnonzero(alone_g >= 0.0)
+        relaxed = self._relaxed(able)
+        if not self._settled(relaxed, self._widest_first(able)):
+            self._settled_by_priority(able)
+            able = np.flatnonzero(self.uses.planned)
+            relaxed = self._relaxed(able)
+        self.market.worth[:] = self.worth
+        for share in _SHARES:
+            improve(self.rows, self.uses, self.random.permutation(able), self.market, share, self.dearest, self.desk)
+        return [job for job in range(len(self.fleet.jobs)) if not self.uses.planned[job]]
+
+    def _relaxed(self, able: Ints) -> Relaxation:
+        """The shares and worths of the jobs that can meet their deadlines; the bound with them."""
+        relaxed = Relaxation(self.cells, self.rows)
+        for _ in range(_ROUNDS):
+            relaxed.answer(self.random.permutation(able))
+            relaxed.learn()
+        self.worth = relaxed.base.copy()
+        _, self.job_g = relaxed.bound(self.worth)
+        self.rent_g = relaxed.rent(self.worth)
+        return relaxed
+
+    def _widest_first(self, able: Ints) -> Ints:
+        """The hardest to fit first: GPUs, then how little slack, then how long they have waited."""
+        jobs = self.fleet.jobs
+
+        def key(row: int) -> tuple[float, float, float, str]:
+            begin = self.rows.way_at[row]
+            ways = slice(begin, begin + self.rows.way_count[row])
+            at = self.rows.at[row]
+            open_s = self.rows.open_s[at : at + self.rows.slots[row]].sum()
+            slack = open_s * self.rows.way_steps[ways].max() / max(self.rows.work[row], 1e-12)
+            return -float(self.rows.way_gpus[ways].max()), round(float(slack), 6), _since(jobs[row]), jobs[row].job_id
+
+        return np.array(sorted(able.tolist(), key=key), dtype=np.int64)
+
+    def _settled(self, relaxed: Relaxation, order: Ints) -> bool:
+        """Whether all found room."""
+        self.uses.step[:] = relaxed.step
+        failed = settle(relaxed, self.uses, order, self.market, self.dearest, self.desk)
+        return not failed or self._squeezed(order) == 0
+
+    def _settled_by_priority(self, able: Ints) -> None:
+        """From nothing again, in an order in which none takes from one before it."""
+        jobs = self.fleet.jobs
+        self.uses = uses(self.rows)
+        self.market = market(self.cells, self.worth)
+        for priority in sorted({jobs[row].priority for row in able}, reverse=True):
+            rows = [row for row in able.tolist() if jobs[row].priority == priority]
+            rows.sort(key=lambda row: (_since(jobs[row]), jobs[row].job_id))
+            relaxed = Relaxation(self.cells, self.rows, self.worth)
+            order = np.array(rows, dtype=np.int64)
+            if settle(relaxed, self.uses, order, self.market, self.dearest, self.desk):
+                self._squeezed(order)
+
+    def _squeezed(self, order: Ints) -> int:
+        """Make room for the jobs that found none by moving others, no deadline missed; how many are left."""
+        left = [int(row) for row in order if not self.uses.planned[row]]
+        for row in left[:_SQUEEZES]:
+            squeeze(self.rows, self.uses, row, self.cells, self.market, self.worth, self.dearest, self.desk)
+        return sum(1 for row in left if not self.uses.planned[row])
+
+    def state(self, late: Sequence[int]) -> State:
+        """The books of those in time and of the late ones."""
+        jobs = self.fleet.jobs
+        book = Book(jobs, self.table, self.uses, np.maximum(self.job_g, 0.0), False)
+        where = {job.job_id: (0, row) for row, job in enumerate(jobs)}
+        fleet = self.fleet
+        made = State(self.cells, self.market, self.rent_g, (book,), where, fleet.zones, fleet.slot_s)
+        return with_late(made, fleet, [jobs[row] for row in late])
+
+
+def with_late(state: State, fleet: Fleet, jobs: Sequence[FleetJob]) -> State:
+    """`state` with `jobs` planned to finish as soon as what is left allows, past their deadlines."""
+    if not jobs:
+        return state
+    jobs = sorted(jobs, key=lambda job: (-job.priority, _since(job), job.job_id))
+    for doubled in range(_LONGEST + 1):
+        longer = _longer(state, fleet, jobs, doubled)
+        found = table(longer.cells, dict(fleet.zones), jobs, [OUTSIDE] * len(jobs), late=True)
+        own, space = uses(found.rows), desk(found.rows, len(longer.cells.zones))
+        fits = [soonest(found.rows, own, row, longer.market, space) for row in range(len(jobs))]
+        if all(fit or not _could(fleet, job) for fit, job in zip(fits, jobs, strict=True)):
+            break
+    job_g = all_grams(found.rows, own, longer.cells.g_per_kwh)
+    books = (*longer.books, Book(jobs, found, own, job_g, True))
+    where = dict(longer.where)
+    where.update({job.job_id: (len(books) - 1, row) for row, job in enumerate(jobs)})
+    return replace(longer, books=books, where=where)
+
+
+def _longer(state: State, fleet: Fleet, jobs: Sequence[FleetJob], doubled: int) -> State:
+    """The state on a grid that goes on for the late jobs, a copy of its market with it."""
+    slowest = max(job.work_steps / _fastest(job) for job in jobs)
+    end = state.cells.now + timedelta(seconds=(state.cells.end_s + slowest) * 2**doubled)
+    cells = grid(replace(fleet, now=state.cells.now), end)
+    cells = cells if cells.cells > state.cells.cells else state.cells
+    new, old = cells.gpus[:, state.cells.cells :], state.market
+    added = Market(
+        cells.edge_s,
+        cells.g_per_kwh,
+        np.concatenate([old.worth, np.zeros(new.shape)], axis=1),
+        np.concatenate([old.left, np.repeat(new[:, :, None], PARTS, axis=2)], axis=1),
+        np.concatenate([old.least, new], axis=1),
+        np.concatenate([old.most, new], axis=1),
+    )
+    return replace(state, cells=cells, market=added)
+
+
+def _could(fleet: Fleet, job: FleetJob) -> bool:
+    """Whether the job is narrow enough for a zone, now or once it has changed."""
+    for zone, points in job.points.items():
+        counts = [fleet.zones[zone].gpus, *(change.gpus for change in fleet.zones[zone].changes)]
+        most = max((count for count in counts if count is not None), default=None)
+        if any(most is None or None in counts or point.workers * job.gpus_per_worker <= most for point in points):
+            return True
+    return False
+
+
+def _fastest(job: FleetJob) -> float:
+    return max((point.steps_per_s for points in job.points.values() for point in points), default=1.0)
+
+
+def _has_bounds(job: FleetJob) -> bool:
+    return job.max_g_per_kwh is not None or job.min_renewable_percent is not None
+
+
+def _since(job: FleetJob) -> float:
+    moment: datetime | None = job.waiting_since
+    return moment.timestamp() if moment is not None else float("inf")

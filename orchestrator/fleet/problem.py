@@ -1,0 +1,147 @@
+"""What the fleet planner is asked and what it answers, as values: no clock, no Ray, no HTTP.
+In: zones with their curves and GPUs, jobs with priorities, windows and deadlines. Out: a FleetPlan.
+`plan_fleet` and `replan` turn one into the other; the controller acts on each job's Plan.
+
+Capacity counts GPUs by slot. A plan never uses more in any moment; the bound is proven for capacity on average over
+each slot, which is no less, so that it holds for every plan that keeps to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from orchestrator.plan.problem import Basis, Current, OperatingPoint, PauseCost, Plan, Problem, Stretch, ZoneOption
+
+if TYPE_CHECKING:
+    from orchestrator.fleet.state import State
+
+
+@dataclass(frozen=True)
+class Capacity:
+    """GPUs of a zone from `start` on, until the next one takes over."""
+
+    start: datetime
+    gpus: int
+
+
+@dataclass(frozen=True)
+class FleetZone:
+    """A zone that jobs share."""
+
+    curve: tuple[Stretch, ...]
+    pue: float = 1.0
+    gpus: int | None = None
+    """GPUs there now; None is no limit."""
+    changes: tuple[Capacity, ...] = ()
+    """Known changes of it, in order; within a slot the least counts."""
+    stale_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class FleetJob:
+    """One job of the fleet; the fields that a Problem has too mean what they mean there."""
+
+    job_id: str
+    deadline: datetime
+    work_steps: float
+    points: Mapping[str, tuple[OperatingPoint, ...]]
+    """By zone where the job may run."""
+    gpus_per_worker: int = 1
+    priority: int = 0
+    """A higher one never misses its deadline for a lower one."""
+    waiting_since: datetime | None = None
+    """Of equal jobs the longest waiting comes first; None is the shortest."""
+    pause: PauseCost = PauseCost()
+    windows: tuple[tuple[datetime, datetime], ...] | None = None
+    """Where the job may run, half-open; an earliest start is a window that begins there."""
+    current: Current | None = None
+    started: bool = False
+    last_zone: str | None = None
+    max_g_per_kwh: float | None = None
+    min_renewable_percent: float | None = None
+    basis: Basis = "measured"
+
+    @classmethod
+    def of(
+        cls,
+        problem: Problem,
+        job_id: str,
+        *,
+        priority: int = 0,
+        waiting_since: datetime | None = None,
+        gpus_per_worker: int = 1,
+    ) -> FleetJob:
+        """The job of a single job's `problem`; curves and PUE are the fleet's zones'."""
+        return cls(
+            job_id=job_id,
+            deadline=problem.deadline,
+            work_steps=problem.work_steps,
+            points={zone: option.points for zone, option in problem.zones.items()},
+            gpus_per_worker=gpus_per_worker,
+            priority=priority,
+            waiting_since=waiting_since,
+            pause=problem.pause,
+            windows=problem.windows,
+            current=problem.current,
+            started=problem.started,
+            last_zone=problem.last_zone,
+            max_g_per_kwh=problem.max_g_per_kwh,
+            min_renewable_percent=problem.min_renewable_percent,
+            basis=problem.basis,
+        )
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """All jobs and zones, as the planner sees them at `now`."""
+
+    now: datetime
+    zones: Mapping[str, FleetZone]
+    jobs: tuple[FleetJob, ...]
+    slot_s: float = 900.0
+
+    def problem(self, job: FleetJob) -> Problem:
+        """The job as if it were alone."""
+        zones = {
+            name: ZoneOption(zone.curve, job.points[name], zone.pue, zone.stale_since)
+            for name, zone in self.zones.items()
+            if name in job.points
+        }
+        return Problem(
+            now=self.now,
+            deadline=max(job.deadline, self.now),
+            work_steps=job.work_steps,
+            zones=zones,
+            slot_s=self.slot_s,
+            pause=job.pause,
+            windows=job.windows,
+            current=job.current,
+            started=job.started,
+            max_g_per_kwh=job.max_g_per_kwh,
+            min_renewable_percent=job.min_renewable_percent,
+            basis=job.basis,
+            last_zone=job.last_zone,
+        )
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """A Plan for each job, and how far from the least grams they can be at most."""
+
+    plans: Mapping[str, Plan]
+    emissions_g: float
+    """Of all plans, PUE included."""
+    bound_g: float
+    """No plans that meet the same deadlines emit less; those of missed jobs are counted as they are."""
+    missed: tuple[str, ...]
+    """Jobs that miss their deadline, highest priority first; each runs as soon as room allows."""
+    state: State = field(repr=False, compare=False)
+    """What `replan` goes on from."""
+
+    @property
+    def gap_percent(self) -> float:
+        """How much more than the bound the plans emit, at most."""
+        return 100.0 * (self.emissions_g - self.bound_g) / self.bound_g if self.bound_g > 0 else 0.0

@@ -1,0 +1,105 @@
+"""Plans a few jobs anew while all the others keep their plans and the worths that were found stay.
+In: the FleetPlan before, the fleet as it is now, the ids of what changed. Out: a FleetPlan, its bound still proven.
+A full solve follows where a job finds no room so, or zones or the slot have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+
+from jobs.spec import InputError
+from orchestrator.fleet.arrange import arrange
+from orchestrator.fleet.bound import Relaxation
+from orchestrator.fleet.path import desk
+from orchestrator.fleet.plans import plans
+from orchestrator.fleet.problem import Fleet, FleetJob, FleetPlan
+from orchestrator.fleet.room import DEARER, improve, insert, take, uses
+from orchestrator.fleet.state import Book, State
+from orchestrator.fleet.table import WITHIN, table
+from orchestrator.plan.problem import Plan
+
+
+def plan_fleet(fleet: Fleet) -> FleetPlan:
+    """Plans for all jobs of `fleet`; equal fleets get equal plans. InputError where a job has no way to run."""
+    if not fleet.zones:
+        raise InputError("zones: the fleet has none; name at least one in the site file")
+    state = arrange(fleet)
+    return _answer(state, fleet, plans(state, fleet))
+
+
+def replan(previous: FleetPlan, fleet: Fleet, changed: Collection[str]) -> FleetPlan:
+    """`previous` with the jobs `changed` planned anew: new ones, gone ones, and those of which anything differs.
+
+    All other jobs keep their plans, so what they have done since `previous` changes nothing; jobs that `previous` does
+    not know count as changed. The worth of GPUs stays, so the bound is as valid as before and may be less near. Where a
+    changed job finds no room in time, where the fleet's zones have other curves or GPUs, or where more than a fifth of
+    all jobs have changed, everything is planned anew.
+    """
+    known = previous.state.where
+    here = {job.job_id for job in fleet.jobs}
+    moved = set(changed) | (here - set(known)) | (set(known) - here)
+    if not moved and previous.state.fits(fleet):
+        return previous
+    if not previous.state.fits(fleet) or 5 * len(moved) > len(fleet.jobs) or not known:
+        return plan_fleet(fleet)
+    state = previous.state.copy()
+    for job in sorted(moved & set(known)):
+        _release(state, job)
+    jobs = tuple(job for job in fleet.jobs if job.job_id in moved)
+    added = _added(state, fleet, jobs)
+    if added is None:
+        return plan_fleet(fleet)
+    kept = {job: plan for job, plan in previous.plans.items() if job in added.where and job not in moved}
+    return _answer(added, fleet, kept | plans(added, fleet, only=[job.job_id for job in jobs]))
+
+
+def _release(state: State, job: str) -> None:
+    book, row = state.where.pop(job)
+    if state.books[book].uses.planned[row]:
+        take(state.books[book].table.rows, state.books[book].uses, row, state.market, 1)
+
+
+def _added(state: State, fleet: Fleet, jobs: tuple[FleetJob, ...]) -> State | None:
+    """The state with `jobs` planned in what is left; None where one finds no room in time."""
+    if not jobs:
+        return state
+    cells = state.cells
+    if max(cells.offset_s(job.deadline) for job in jobs) > cells.end_s + 1e-6:
+        return None
+    since = cells.offset_s(fleet.now)
+    found = table(cells, dict(fleet.zones), [_from(job, fleet, since) for job in jobs], [WITHIN] * len(jobs))
+    relaxed = Relaxation(cells, found.rows)
+    _, job_g = relaxed.bound(state.market.worth)
+    if (job_g < 0.0).any():
+        return None
+    own, space = uses(found.rows), desk(found.rows, len(cells.zones))
+    own.step[:] = relaxed.step
+    order = np.argsort([-job.priority for job in jobs], kind="stable")
+    dearest = DEARER * max(1.0, float(cells.g_per_kwh.max()))
+    if insert(found.rows, own, order, state.market, 1.0, dearest, space):
+        return None
+    improve(found.rows, own, order, state.market, 0.0, dearest, space)
+    books = (*state.books, Book(jobs, found, own, job_g, False))
+    where = dict(state.where)
+    where.update({job.job_id: (len(books) - 1, row) for row, job in enumerate(jobs)})
+    return replace(state, books=books, where=where)
+
+
+def _from(job: FleetJob, fleet: Fleet, since_s: float) -> FleetJob:
+    """The job without the part of the grid that has passed."""
+    if since_s <= 0.0:
+        return job
+    spans = job.windows if job.windows is not None else ((fleet.now, max(job.deadline, fleet.now)),)
+    return replace(job, windows=tuple((max(a, fleet.now), b) for a, b in spans if b > fleet.now))
+
+
+def _answer(state: State, fleet: Fleet, made: dict[str, Plan]) -> FleetPlan:
+    missed = [job for job in fleet.jobs if job.job_id in made and made[job.job_id].misses_deadline]
+    missed.sort(key=lambda job: (-job.priority, job.job_id))
+    emissions_g = float(np.sum([plan.emissions_g for plan in made.values()]))
+    # Sums of many floats differ in their last digits: the bound is never said to be above what was found.
+    bound_g = min(emissions_g, state.bound_g * (1 - 1e-12))
+    return FleetPlan(made, emissions_g, max(0.0, bound_g), tuple(job.job_id for job in missed), state)

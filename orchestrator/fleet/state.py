@@ -1,0 +1,60 @@
+"""What a solved fleet is kept as, so that one job can change without all of them being planned again.
+In: the arrays of a solve. Out: Books of jobs with what they use, one Market that they share.
+`arrange` makes it, `replan` goes on from a copy of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from orchestrator.fleet.grid import Floats, Grid
+from orchestrator.fleet.problem import Fleet, FleetJob, FleetZone
+from orchestrator.fleet.room import Market, Uses
+from orchestrator.fleet.table import Table
+
+
+@dataclass(frozen=True)
+class Book:
+    """Jobs planned together."""
+
+    jobs: Sequence[FleetJob]
+    table: Table
+    uses: Uses
+    job_g: Floats
+    """Shape (jobs,): each job's part of the bound, GPUs included; of late jobs their grams."""
+    is_late: bool
+
+
+@dataclass(frozen=True)
+class State:
+    """A solved fleet."""
+
+    cells: Grid
+    market: Market
+    """What is left; `worth` is what the bound was proven with."""
+    rent_g: float
+    """What the bound's worths would earn from all GPUs."""
+    books: tuple[Book, ...]
+    where: dict[str, tuple[int, int]]
+    """From a job's id to its book and its row in it."""
+    zones: Mapping[str, FleetZone]
+    slot_s: float
+
+    def copy(self) -> State:
+        """A state that may be changed; the books' own arrays are shared until they are released."""
+        of = self.market
+        market = of._replace(left=of.left.copy(), least=of.least.copy(), most=of.most.copy())
+        return replace(self, market=market, where=dict(self.where))
+
+    def fits(self, fleet: Fleet) -> bool:
+        """Whether `fleet` has the zones of this state, and its present lies in the first slots of it."""
+        return fleet.slot_s == self.slot_s and fleet.now >= self.cells.now and dict(fleet.zones) == dict(self.zones)
+
+    @property
+    def bound_g(self) -> float:
+        """Of the jobs that `where` knows."""
+        parts = [float(self.books[book].job_g[row]) for book, row in self.where.values()]
+        return float(np.sum(parts)) - self.rent_g
