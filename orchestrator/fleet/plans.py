@@ -32,7 +32,7 @@ def plans(state: State, fleet: Fleet, only: Sequence[str] | None = None) -> dict
         rows = [row for job, (at, row) in state.where.items() if at == index and job in wanted]
         if rows:
             found.update(_of(book, rows, state, fleet))
-    return {job: found[job] for job in state.where if job in found}
+    return found if only is not None else {job.job_id: found[job.job_id] for job in fleet.jobs}
 
 
 def _of(book: Book, rows: Sequence[int], state: State, fleet: Fleet) -> Iterator[tuple[str, Plan]]:
@@ -139,6 +139,8 @@ def _reason(job: FleetJob, slots: tuple[PlannedSlot, ...], fleet: Fleet, cells: 
 
 
 def _is_open(job: FleetJob, moment: datetime) -> bool:
+    if job.not_before is not None and moment < job.not_before:
+        return False
     return job.windows is None or any(start <= moment < end for start, end in job.windows)
 
 

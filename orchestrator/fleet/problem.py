@@ -56,7 +56,7 @@ class FleetJob:
     """Of equal jobs the longest waiting comes first; None is the shortest."""
     pause: PauseCost = PauseCost()
     windows: tuple[tuple[datetime, datetime], ...] | None = None
-    """Where the job may run, half-open; an earliest start is a window that begins there."""
+    not_before: datetime | None = None
     current: Current | None = None
     started: bool = False
     last_zone: str | None = None

@@ -53,7 +53,8 @@ def replan(previous: FleetPlan, fleet: Fleet, changed: Collection[str]) -> Fleet
     if added is None:
         return plan_fleet(fleet)
     kept = {job: plan for job, plan in previous.plans.items() if job in added.where and job not in moved}
-    return _answer(added, fleet, kept | plans(added, fleet, only=[job.job_id for job in jobs]))
+    made = kept | plans(added, fleet, only=[job.job_id for job in jobs])
+    return _answer(added, fleet, {job.job_id: made[job.job_id] for job in fleet.jobs})
 
 
 def _release(state: State, job: str) -> None:
@@ -92,8 +93,8 @@ def _from(job: FleetJob, fleet: Fleet, since_s: float) -> FleetJob:
     """The job without the part of the grid that has passed."""
     if since_s <= 0.0:
         return job
-    spans = job.windows if job.windows is not None else ((fleet.now, max(job.deadline, fleet.now)),)
-    return replace(job, windows=tuple((max(a, fleet.now), b) for a, b in spans if b > fleet.now))
+    begin = fleet.now if job.not_before is None else max(job.not_before, fleet.now)
+    return replace(job, not_before=begin)
 
 
 def _answer(state: State, fleet: Fleet, made: dict[str, Plan]) -> FleetPlan:

@@ -201,8 +201,9 @@ def _first_s(job: FleetJob, way: Way) -> float:
 
 def _spans(cells: Grid, job: FleetJob, end_s: float, late: bool) -> list[tuple[float, float]]:
     """Open time in order; windows that end before a late job can are taken to repeat by whole days, as `soonest`."""
+    begin_s = max(0.0, cells.offset_s(job.not_before)) if job.not_before is not None else 0.0
     if job.windows is None:
-        return [(0.0, end_s)] if end_s > 0 else []
+        return [(begin_s, end_s)] if end_s - begin_s > 1e-6 else []
     given = [(cells.offset_s(a), cells.offset_s(b)) for a, b in job.windows]
     spans = [(max(0.0, a), min(b, end_s)) for a, b in given]
     if late and given:
@@ -210,6 +211,7 @@ def _spans(cells: Grid, job: FleetJob, end_s: float, late: bool) -> list[tuple[f
         rounds = range(1, ceil(end_s / shift_s) + 1)
         again = [(max(0.0, a) + r * shift_s, min(b + r * shift_s, end_s)) for r in rounds for a, b in given if b > 0]
         spans += again
+    spans = [(max(a, begin_s), b) for a, b in spans]
     return [(a, b) for a, b in spans if b - a > 1e-6]
 
 

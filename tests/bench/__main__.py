@@ -32,6 +32,7 @@ BENCHES = {
     "oracle": "optimum",
     "simulation": "simulation",
     "forecasts": "forecasts",
+    "fleet": "fleet",
     "training": "training",
 }
 """Each benchmark with its module; quick ones first. `training` is throughput, pause and resume."""

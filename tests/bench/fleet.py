@@ -98,7 +98,7 @@ def fleet(jobs: int, load: float, seed: int = 1, curves: dict[str, tuple[Stretch
                 priority=int(priority[i]),
                 waiting_since=begin,
                 pause=PauseCost(resume_s=120.0),
-                windows=((begin, end),),
+                not_before=begin,
                 started=True,
             )
         )
