@@ -27,6 +27,7 @@ from orchestrator.plan.problem import (
     ZoneOption,
 )
 from orchestrator.plan.reason import reason
+from orchestrator.plan.rules import eased, keeping
 from orchestrator.plan.slots import slots
 from orchestrator.plan.soonest import soonest
 from orchestrator.plan.threshold import threshold
@@ -70,9 +71,9 @@ def plan(problem: Problem, policy: str) -> Plan:
     """The plan of `policy` for `problem`; the same problem always gives the same plan.
 
     Slots above `max_g_per_kwh` or below `min_renewable_percent` are used only where the deadline cannot be met without
-    them (see `problem`). Where it cannot be met at all the plan is the earliest finish. Raises InputError that names
-    `carbon.policy`, `carbon.zones` or `carbon.windows` where the policy does not exist, no zone can run the job, or no
-    window lets it advance.
+    them (see `problem`); how `min_run_s` and `max_pauses` are kept `rules` says. Where the deadline cannot be met at
+    all the plan is the earliest finish. Raises InputError that names `carbon.policy`, `carbon.zones` or
+    `carbon.windows` where the policy does not exist, no zone can run the job, or no window lets it advance.
     """
     choose = POLICIES.get(policy)
     if choose is None:
@@ -80,7 +81,8 @@ def plan(problem: Problem, policy: str) -> Plan:
     cells = lattice(problem)
     if problem.work_steps <= 0:
         return _plan(cells, policy, [])
-    runs = next((runs for within in bounded(cells) if (runs := choose(within)) is not None), None)
+    ruled = (each for within in bounded(cells) for each in eased(within))
+    runs = next((runs for each in ruled if (runs := keeping(each, choose(each))) is not None), None)
     return _plan(cells, policy, soonest(cells) if runs is None else runs)
 
 

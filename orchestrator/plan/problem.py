@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from typing import Literal
 
 Basis = Literal["measured", "assumed"]
@@ -68,6 +69,8 @@ class Current:
 
     zone: str
     workers: int
+    ran_s: float = inf
+    """How long it has run; `min_run_s` counts from its beginning."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ class Problem:
     basis: Basis = "measured"
     last_zone: str | None = None
     """Where the last segment ran, while none runs: a start elsewhere is a move. None charges no move."""
+    min_run_s: float = 0.0
+    """How long a segment runs at least; see `rules`."""
+    max_pauses: int | None = None
+    """How many pauses may still come; None is any number. See `rules`."""
 
 
 @dataclass(frozen=True)

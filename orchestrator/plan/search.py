@@ -1,296 +1,303 @@
-"""Dynamic programming over (cell, work left, state): which cells to use, with pause costs, zones and widths.
-In: a Lattice. Out: runs that are optimal up to the size of a work quantum, or None where the deadline cannot be met.
-`edges` slides their edges to the exact work.
+"""Dynamic programming over (cell, state, work left): which cells to use, with pause costs, zones, widths and rules.
+In: a Lattice. Out: runs that are optimal up to the size of a work quantum, or None where none meet the deadline.
+`walk` reads the runs back from the values kept here; `edges` slides them to the exact work.
 
-The states are paused (by the zone last used) and running (by way). For fixed runs the grams are linear in each edge, so
-an optimum has at most one cell used in part; the program lets any cell be used in part, by whole quanta of work, and in
-one way only. A start takes no step of its own: it adds the work that its time would have made to the work left, which
-prices it at the power of the way that starts and at the intensity of wherever it falls, be it longer than a cell or
-not. What rounding to quanta gives or takes is charged at the marginal price of work, so that its effect is of second
-order. Ties go to the earliest start, so that a later plan continues an earlier one.
+For a given order of runs the grams are linear in each edge while it stays within its cell, so an optimum has at most
+one moment off the cells' edges: where a run begins, ends, or gives over to another. The program lets any cell be used
+in part by one way, or by two in turn, in whole quanta of work. A start takes no step of its own: it adds the work that
+its time would have made to the work left, which prices it at the power of the way that starts and at the intensity of
+wherever it falls, be it longer than a cell or not. Ties go to the earliest start, so that a later plan continues an
+earlier one.
+
+The states at an edge, each by how many pauses are left where they are limited:
+
+    first      nothing has run; the first start is free
+    idle       paused, by the zone last used
+    shut       stopped by the end of a window, which is no pause while it goes on in the next one at once
+    running    by way; it may go on or stop
+    stay       by way; it goes on
+    turn       starts here and now, by the zone last used
+    begin      started here and now, by way and by how long it must run at least
+
+A run keeps `min_run`. Where moves cost it is at least as long as its start besides, or it would move nothing.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
-import numpy.typing as npt
 
+from orchestrator.plan.hull import hull
 from orchestrator.plan.lattice import Flags, Floats, Lattice
-from orchestrator.plan.price import J_PER_KWH, Run
+from orchestrator.plan.quanta import SPARE, Ints, grid
 
-Ints = npt.NDArray[np.int64]
+SAME, ELSEWHERE, FREE = 0, 1, 2
+"""Kinds of start: in the zone last used, in another, the first one where it costs nothing."""
 
-_VALUES = 16_000_000
-"""Numbers kept at most: 128 MB."""
-_QUANTA = 4_000
-_SPARE = 32
-"""Quanta by which the work asked for may exceed the job's, where rounding has made a plan too short."""
-_PRECISION = 1e9
-"""Prices are whole numbers up to this, so that sums are exact in any order and equal plans tie."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """The lattice in quanta of work: shapes (cells,), (ways, cells) and (ways,)."""
-
-    edge_s: Floats
-    quantum: float
-    quanta: Ints
-    """How many a whole cell makes, at least 1 where the cell may be used and 0 where not."""
-    price: Floats
-    """Of one quantum, a whole number."""
-    goal: int
-    is_exact: bool
-    """Whether nothing had to be rounded to quanta."""
-    start_quanta: Ints
-    """Shape (2, ways): what a start takes, in the zone last used and in another."""
-    start_price: Floats
-    """Shape (2, ways): what rounding the start owes."""
+_CHANGES = 2_500
+"""Changes within a cell that are looked at, at most: where there are more cells, one matters less."""
 
 
 class Search:
-    """The values to go, kept for every edge, and the walk along the best decisions."""
+    """The values to go, kept for every edge."""
 
     def __init__(self, lattice: Lattice) -> None:
-        self.lattice = lattice
-        self.ways = lattice.ways
+        problem = lattice.problem
+        self.lattice, self.ways = lattice, lattice.ways
         # Without move costs nothing depends on the zone last used.
-        moves = lattice.problem.pause.move_s > 0 and len({way.zone for way in self.ways}) > 1
+        moves = problem.pause.move_s > 0 and len({way.zone for way in self.ways}) > 1
         self.place = [way.zone_index if moves else 0 for way in self.ways]
-        self.places = len(lattice.problem.zones) if moves else 1
-        self.grid = _grid(lattice, lattice.usable, len(self.ways) + self.places + 1)
-        cells, size = (
-            len(self.grid.edge_s) - 1,
-            self.grid.goal + _SPARE + int(self.grid.start_quanta.max(initial=0)) + 1,
-        )
-        self.running = np.full((cells + 1, len(self.ways), size), np.inf)
-        self.paused = np.full((cells + 1, self.places, size), np.inf)
-        self.unstarted = np.full((cells + 1, size), np.inf)
-        for values in (self.running, self.paused, self.unstarted):
-            values[..., 0] = 0.0
-        for cell in reversed(range(cells)):
+        self.places = len(problem.zones) if moves else 1
+        self.is_limited = problem.max_pauses is not None
+        self.layers = 1 if problem.max_pauses is None else problem.max_pauses + 1
+        start_s = (problem.pause.resume_s, problem.pause.resume_s + problem.pause.move_s, 0.0)
+        self.least_s = tuple(max(problem.min_run_s, cost_s if moves else 0.0) for cost_s in start_s)
+        """How long a run lasts at least that does not end the job, by kind of start."""
+        self.kinds = [FREE] if problem.current is None and not problem.started else []
+        fresh = {least_s for least_s in self.least_s if least_s > 0}
+        values = 2 * self.places + 2 * len(self.ways) + self.places + len(fresh) * len(self.ways) + 1
+        self.grid = grid(lattice, self.layers * values)
+        self.length_s = np.diff(self.grid.edge_s)
+        self.ends = _ends(self.grid.quanta > 0)
+        self.total = _sums(self.grid.quanta)
+        self.total_price = _sums(self.grid.quanta * self.grid.price)
+        # Two starts may be owed before anything is made: of a way, and of another in the same cell.
+        self.size = self.grid.goal + SPARE + 2 * int(self.grid.start_quanta.max(initial=0)) + 1
+        self.idle, self.turn = self._kept(self.places), self._kept(self.places)
+        self.stay, self.running = self._kept(len(self.ways)), self._kept(len(self.ways))
+        self.first = self._kept(1)
+        self.shut = self._kept(self.places) if self.is_limited else self.idle
+        self.begin = {least_s: self._kept(len(self.ways)) for least_s in fresh} | {0.0: self.stay}
+        self.changes = self._changes()
+        for cell in reversed(range(self.grid.cells)):
             self._step(cell)
+        self.owed_s = self._owed_s()
+        if self.owed_s > 0 and (current := lattice.current) is not None:
+            self.begin.setdefault(self.owed_s, self._kept(len(self.ways)))
+            self._begin(0, self.ways.index(current), self.owed_s, self.begin[self.owed_s])
+
+    def _owed_s(self) -> float:
+        """How long what runs must still run."""
+        problem = self.lattice.problem
+        return max(0.0, problem.min_run_s - problem.current.ran_s) if problem.current is not None else 0.0
+
+    def _kept(self, states: int) -> Floats:
+        """Shape (edges, layers, states, quanta left)."""
+        values = np.full((self.grid.cells + 1, self.layers, states, self.size), np.inf)
+        values[..., 0] = 0.0
+        return values
 
     def _step(self, cell: int) -> None:
         """Values at the start of `cell` from those at its end."""
+        usable = [index for index in range(len(self.ways)) if self.grid.quanta[index, cell]]
+        for index in usable:
+            self._stay(cell, index)
+        for least_s, begin in self.begin.items():
+            if least_s > 0:
+                for index in usable:
+                    self._begin(cell, index, least_s, begin)
+        idle, turn, first = self.idle[cell], self.turn[cell], self.first[cell]
+        idle[:], first[:] = self.idle[cell + 1], self.first[cell + 1]
+        for kind, starts in self._starts(cell, usable).items():
+            for index, (at_edge, late) in starts.items():
+                if kind == FREE:
+                    np.minimum(first[:, 0], np.minimum(at_edge, late), out=first[:, 0])
+                    continue
+                taken, owed = self.grid.start_quanta[kind, index], self.grid.start_price[kind, index]
+                for place in range(self.places):
+                    if (place == self.place[index]) == (kind == SAME):
+                        _lower(turn[:, place], at_edge[:, taken:] + owed)
+                        _lower(idle[:, place], late[:, taken:] + owed)
+        np.minimum(idle, turn, out=idle)
+        for values in (idle, turn, first):
+            values[..., 0] = 0.0
+        stop = self._stop(cell)
+        np.minimum(self.stay[cell], stop[:, self.place], out=self.running[cell])
+
+    def _stop(self, cell: int) -> Floats:
+        """What a run may do that does not go on, by its place: be shut out, pause, or give over at once."""
+        idle: Floats = self.idle[cell]
+        turn: Floats = self.turn[cell]
+        if not self.is_limited:
+            return idle
+        shut: Floats = self.shut[cell]
+        shut[:] = self.shut[cell + 1] if not self.grid.is_open[cell] else turn
+        if self.grid.is_open[cell]:
+            _lower(shut[1:], idle[:-1])
+        return shut
+
+    def _stay(self, cell: int, index: int) -> None:
+        """Going on: to the end of the cell, to the end of the job, or until it stops or another way goes on."""
+        grid, place, stay = self.grid, self.place[index], self.stay[cell, :, index]
+        quanta, price = int(grid.quanta[index, cell]), float(grid.price[index, cell])
+        stay[:, quanta:] = self.running[cell + 1, :, index, : max(0, self.size - quanta)] + quanta * price
+        _lower(stay, _ending(quanta, price))
+        drop = int(self.is_limited)
+        if quanta > 1:
+            part = used(self.idle[cell + 1, : self.layers - drop, place], 1, quanta - 1, price)
+            np.minimum(stay[drop:], part, out=stay[drop:])
+        for other in self.changes.get(index, ()):
+            for after, taken, low, high, base, slope in self.change(cell, index, other):
+                _lower(stay, used(after, low, high, slope)[:, taken:] + base)
+        stay[:, 0] = 0.0
+
+    def change(
+        self, cell: int, index: int, other: int, share: float = 0.0
+    ) -> Iterator[tuple[Floats, int, int, int, float, float]]:
+        """What follows where `other` goes on within the cell; quanta of its start, least and most of both, their price.
+
+        The way before has `share` of the cell at least. The price is the base plus the slope for each quantum; more of
+        the quanta are the faster way's.
+        """
         grid = self.grid
-        paused, running = self.paused[cell], self.running[cell]
-        paused[:] = self.paused[cell + 1]
-        self.unstarted[cell] = self.unstarted[cell + 1]
-        usable = [index for index in range(len(self.ways)) if grid.quanta[index, cell]]
-        for index in usable:
-            quanta, price = int(grid.quanta[index, cell]), grid.price[index, cell]
-            begin = _used(self.running[cell + 1, index], quanta, price)
-            np.minimum(self.unstarted[cell], begin, out=self.unstarted[cell])
-            for place in range(self.places):
-                elsewhere = int(place != self.place[index])
-                taken = int(grid.start_quanta[elsewhere, index])
-                reach = len(begin) - taken
-                costly = begin[taken:] + grid.start_price[elsewhere, index]
-                np.minimum(paused[place, :reach], costly, out=paused[place, :reach])
-        paused[:, 0] = 0.0
-        self.unstarted[cell, 0] = 0.0
-        running[:] = paused[self.place]
-        for index in usable:
-            quanta, price = int(grid.quanta[index, cell]), grid.price[index, cell]
-            stop = _used(self.paused[cell + 1, self.place[index]], quanta, price)
-            if quanta < len(stop):
-                on = self.running[cell + 1, index, : len(stop) - quanta] + quanta * price
-                np.minimum(stop[quanta:], on, out=stop[quanta:])
-            np.minimum(running[index], stop, out=running[index])
-        running[:, 0] = 0.0
+        mine, others = int(grid.quanta[index, cell]), int(grid.quanta[other, cell])
+        if abs(mine - others) < 2 or not others:
+            return
+        kind = SAME if self.place[index] == self.place[other] else ELSEWHERE
+        taken, owed = int(grid.start_quanta[kind, other]), float(grid.start_price[kind, other])
+        others_price = others * float(grid.price[other, cell])
+        slope = float(np.rint((mine * float(grid.price[index, cell]) - others_price) / (mine - others)))
+        base = others_price - others * slope + owed
+        least_s = self.least_s[kind]
+        # A second way that has not run long enough by the end of the cell must go on.
+        until = 1.0 - least_s / float(self.length_s[cell])
+        for after, most in (
+            (self.running[cell + 1, :, other], until),
+            (self.begin[least_s][cell + 1, :, other], 1.0),
+        ):
+            edges = sorted(others + (mine - others) * part for part in (share, most))
+            low = max(int(np.ceil(edges[0] - 1e-9)), min(mine, others) + 1)
+            high = min(int(np.floor(edges[1] + 1e-9)), max(mine, others) - 1)
+            if low <= high and share <= most:
+                yield after, taken, low, high, base, slope
+            if least_s <= 0:
+                return
 
-    def runs(self, spare: int = 0) -> list[Run] | None:
-        """The best runs for the work and `spare` quanta more, or None where no decisions end it by the deadline."""
-        left = self.grid.goal + spare
-        if left <= 0:
-            return None
-        state, value = self._first(left)
-        if not np.isfinite(value):
-            return None
-        cell, found = 0, list[Run]()
-        while left > 0:
-            if isinstance(state, int):
-                index, used = state, self._going_on(cell, state, left)
-                if not used:
-                    state = ("paused", self.place[state])
-                    continue
-                early = True
-            else:
-                index, used, taken = self._beginning(cell, state, left)
-                if not used:
-                    cell += 1
-                    continue
-                left += taken
-                # A start in mid-cell that does not go on may as well come at once.
-                early = left == used or not self._going_on(cell + 1, index, left - used)
-            found.append(self._run(cell, index, used, early))
-            left -= used
-            full = used == self.grid.quanta[index, cell] or not early
-            state = index if full else ("paused", self.place[index])
-            cell += 1
-        return found
+    def _begin(self, cell: int, index: int, least_s: float, begin: Floats) -> None:
+        """Started at the edge: it runs `least_s`, unless the job ends before, or the window that opened here does."""
+        target, drop = begin[cell, :, index], int(self.is_limited)
+        first, last, until = self.block(cell, index, least_s)
+        for at in range(cell, last):
+            base, base_price = self.between(index, cell, at)
+            quanta, price = int(self.grid.quanta[index, at]), float(self.grid.price[index, at])
+            _lower(target[:, base:], _ending(quanta, price) + base_price)
+        if until:
+            base, base_price = self.between(index, cell, last)
+            after = self.running[last, :, index] if until == "running" else self.shut[last, :, self.place[index]]
+            _lower(target[:, base:], after[:, : max(0, self.size - base)] + base_price)
+        if until == "running" and first < int(self.grid.quanta[index, last - 1]):
+            base, base_price = self.between(index, cell, last - 1)
+            quanta, price = int(self.grid.quanta[index, last - 1]), float(self.grid.price[index, last - 1])
+            part = used(self.idle[last, : self.layers - drop, self.place[index]], first, quanta - 1, price)
+            _lower(target[drop:, base:], part[:, : max(0, self.size - base)] + base_price)
+        if until == "running":
+            base, base_price = self.between(index, cell, last - 1)
+            share = first / int(self.grid.quanta[index, last - 1])
+            for other in self.changes.get(index, ()):
+                for after, taken, low, high, fixed, slope in self.change(last - 1, index, other, share):
+                    both = used(after, low, high, slope)[:, taken:] + (fixed + base_price)
+                    _lower(target[:, base:], both[:, : max(0, self.size - base)])
+        target[:, 0] = 0.0
 
-    def _first(self, goal: int) -> tuple[int | tuple[str, int], float]:
-        problem, current = self.lattice.problem, self.lattice.current
-        if current is not None:
-            index = self.ways.index(current)
-            return index, float(self.running[0, index, goal])
-        if problem.current is None and not problem.started:
-            return ("unstarted", 0), float(self.unstarted[0, goal])
-        last_zone = problem.current.zone if problem.current is not None else problem.last_zone
-        names = list(problem.zones)
-        if self.places == 1:
-            place = 0
-        elif last_zone in names:
-            place = names.index(last_zone)
-        else:
-            place = int(self.paused[0, :, goal].argmin())
-        return ("paused", place), float(self.paused[0, place, goal])
+    def block(self, cell: int, index: int, least_s: float) -> tuple[int, int, str]:
+        """The cells that a run from this edge fills: least quanta of the last, the edge after it, what it then is.
 
-    def _going_on(self, cell: int, index: int, left: int) -> int:
-        """Quanta that a running job uses of `cell` before it stops; 0 where it stops at its start."""
-        if cell == len(self.grid.edge_s) - 1:
-            return 0
-        quanta, price = int(self.grid.quanta[index, cell]), self.grid.price[index, cell]
-        value = self.running[cell, index, left]
-        if quanta <= left and quanta * price + self.running[cell + 1, index, left - quanta] == value:
-            return quanta
-        return _most(self.paused[cell + 1, self.place[index]], min(quanta, left), left, price, 0.0, value)
+        That is "running" where it may go on, "shut" where its whole window was shorter, "" where it may only end.
+        """
+        edge_s, end = self.grid.edge_s, int(self.ends[index, cell])
+        last = int(np.searchsorted(edge_s, edge_s[cell] + least_s - 1e-6))
+        last = max(last, cell + 1)
+        if last <= end:
+            rest_s = max(0.0, least_s - float(edge_s[last - 1] - edge_s[cell]))
+            share = rest_s / float(self.length_s[last - 1])
+            return max(1, int(np.ceil(share * int(self.grid.quanta[index, last - 1]) - 1e-9))), last, "running"
+        opens = cell == 0 and self.lattice.current is not None or cell > 0 and not self.grid.is_open[cell - 1]
+        is_shut = end < self.grid.cells and not self.grid.is_open[end] and opens
+        return 0, end, "shut" if is_shut else ""
 
-    def _beginning(self, cell: int, state: tuple[str, int], left: int) -> tuple[int, int, int]:
-        """Way, quanta used of `cell` and quanta that the start takes; quanta 0 where the job waits."""
-        kind, place = state
-        value = self.unstarted[cell, left] if kind == "unstarted" else self.paused[cell, place, left]
-        for index in range(len(self.ways)):
-            elsewhere = int(place != self.place[index])
-            taken, owed = int(self.grid.start_quanta[elsewhere, index]), self.grid.start_price[elsewhere, index]
-            if kind == "unstarted":
-                taken, owed = 0, 0.0
-            if left + taken >= self.running.shape[2]:
-                continue
-            most, price = min(int(self.grid.quanta[index, cell]), left + taken), self.grid.price[index, cell]
-            if used := _most(self.running[cell + 1, index], most, left + taken, price, owed, value):
-                return index, used, taken
-        return 0, 0, 0
+    def between(self, index: int, first: int, last: int) -> tuple[int, float]:
+        """Quanta and price of whole cells."""
+        quanta = self.total[index, last] - self.total[index, first]
+        return int(quanta), float(self.total_price[index, last] - self.total_price[index, first])
 
-    def _run(self, cell: int, index: int, used: int, early: bool) -> Run:
-        start_s, end_s = float(self.grid.edge_s[cell]), float(self.grid.edge_s[cell + 1])
-        if used < self.grid.quanta[index, cell]:
-            used_s = min(end_s - start_s, used * self.grid.quantum / self.ways[index].steps_per_s)
-            start_s, end_s = (start_s, start_s + used_s) if early else (end_s - used_s, end_s)
-        return Run(start_s, end_s, self.ways[index])
+    def _starts(self, cell: int, usable: list[int]) -> dict[int, dict[int, tuple[Floats, Floats]]]:
+        """By kind of start and way: values of starting at the edge, and within the cell; the start not yet paid."""
+        kinds = [*([SAME, ELSEWHERE] if self.places > 1 else [SAME]), *self.kinds]
+        made: dict[tuple[float, int], tuple[Floats, Floats]] = {}
+        for least_s in {self.least_s[kind] for kind in kinds}:
+            for index in usable:
+                price, late = float(self.grid.price[index, cell]), np.full((self.layers, self.size), np.inf)
+                for after, low, high in self.late(cell, index, least_s):
+                    np.minimum(late, used(after, low, high, price), out=late)
+                made[least_s, index] = (self.begin[least_s][cell, :, index], late)
+        return {kind: {index: made[self.least_s[kind], index] for index in usable} for kind in kinds}
 
+    def late(self, cell: int, index: int, least_s: float) -> Iterator[tuple[Floats, int, int]]:
+        """What follows a start within the cell, and the least and most quanta of the cell that it then makes."""
+        quanta = int(self.grid.quanta[index, cell])
+        low = max(1, int(np.ceil(least_s / float(self.length_s[cell]) * quanta - 1e-9)))
+        if low < quanta:
+            yield self.running[cell + 1, :, index], low, quanta - 1
+        if least_s > 0 and quanta > 1:
+            yield self.begin[least_s][cell + 1, :, index], 1, quanta - 1
 
-def _most(after: Floats, most: int, left: int, price: float, owed: float, value: float) -> int:
-    """The most quanta, up to `most` of the `left`, whose use is worth exactly `value`; 0 where none is."""
-    used = np.arange(most, 0, -1)
-    found = np.flatnonzero(used * price + after[left - used] + owed == value)
-    return int(used[found[0]]) if len(found) else 0
+    def _changes(self) -> dict[int, list[int]]:
+        """From each way to those that may go on within a cell: all of them, else the next ones on the zone's hull."""
+        count = len(self.ways)
+        every = {index: [other for other in range(count) if other != index] for index in range(count)}
+        if self.grid.cells * count * (count - 1) <= _CHANGES:
+            return every
+        near: dict[int, list[int]] = {}
+        for zone in {way.zone_index for way in self.ways}:
+            ways = [way for way in self.ways if way.zone_index == zone]
+            corners = hull([(way.steps_per_s, way.power_w, way) for way in ways])[1:]
+            indexes = [self.ways.index(way) for _, _, way in corners if way is not None]
+            for first, second in pairwise(indexes):
+                near.setdefault(first, []).append(second)
+                near.setdefault(second, []).append(first)
+        return near if self.grid.cells * sum(map(len, near.values())) <= _CHANGES else {}
 
 
-def _used(after: Floats, most: int, price: float) -> Floats:
-    """For each work left w, the least of x * price + after[w - x] over x in 1..most."""
-    worth = price * np.arange(len(after))
+def used(after: Floats, least: int, most: int, price: float) -> Floats:
+    """For each work left w, the least of x * price + after[..., w - x] over x in least..most."""
+    size = after.shape[-1]
+    result = np.full_like(after, np.inf)
+    if least >= size or least > most or not after.shape[0]:
+        return result
+    worth = price * np.arange(size)
     window = after - worth
-    span = min(most, len(after) - 1)
+    span = min(most - least + 1, size)
     reach = 1  # how many earlier entries `window` covers, itself included; doubled until it is all of them
     while reach < span:
         shift = min(reach, span - reach)
-        window[shift:] = np.minimum(window[shift:], window[:-shift])
+        window[..., shift:] = np.minimum(window[..., shift:], window[..., :-shift])
         reach += shift
-    result = np.empty_like(after)
-    result[0] = np.inf
-    np.add(window[:-1], worth[1:], out=result[1:])
+    np.add(window[..., : size - least], worth[least:], out=result[..., least:])
     return result
 
 
-def _grid(lattice: Lattice, usable: Flags, states: int) -> Grid:
-    edge_s, usable, g_per_kwh = _merged(lattice, usable)
-    ways, problem = lattice.ways, lattice.problem
-    zones = [way.zone_index for way in ways]
-    rates = np.array([way.steps_per_s for way in ways])
-    watts = np.array([way.power_w * way.pue for way in ways])
-    steps = rates[:, None] * np.diff(edge_s)
-    g_per_step = g_per_kwh[zones] * (watts / rates)[:, None] / J_PER_KWH
-    may_use = usable[zones]
-    starts_s = np.array([problem.pause.resume_s, problem.pause.resume_s + problem.pause.move_s])
-    start_steps = starts_s[:, None] * rates
-    quantum, is_exact = _quantum(lattice, steps, start_steps, states * len(edge_s))
-    origin_s = _origin_s(lattice)
-    marks = np.floor(rates[:, None] * (edge_s - origin_s) / quantum + 0.5).astype(np.int64)
-    # A cell too short for a quantum gets one all the same, so that a run can pass through it.
-    quanta = np.where(may_use, np.maximum(1, np.diff(marks, axis=1)), 0)
-    marginal = _marginal_g_per_step(problem.work_steps, steps, np.where(may_use, g_per_step, np.inf))
-    owed = marginal * (quanta * quantum - steps)
-    g_per_quantum = np.where(quanta > 0, (g_per_step * steps + owed) / np.maximum(quanta, 1), 0.0)
-    unit = max(float(np.abs(g_per_quantum).max(initial=0.0)), 1e-300) / _PRECISION
-    start_quanta = np.floor(start_steps / quantum + 0.5).astype(np.int64)
-    start_owed = marginal * (start_steps - start_quanta * quantum)
-    goal = max(1, int(np.ceil(problem.work_steps / quantum - 1e-6)))
-    price, start_price = np.rint(g_per_quantum / unit), np.rint(start_owed / unit)
-    return Grid(edge_s, quantum, quanta, price, goal, is_exact, start_quanta, start_price)
+def _lower(target: Floats, values: Floats) -> None:
+    """Take the lesser of both where `values` reaches."""
+    reach = min(target.shape[-1], values.shape[-1])
+    part = target[..., :reach]
+    np.minimum(part, values[..., :reach], out=part)
 
 
-def _merged(lattice: Lattice, usable: Flags) -> tuple[Floats, Flags, Floats]:
-    """Edges, use and prices with neighbouring cells made one where neither differs in any zone.
-
-    With unequal speeds cells that can be used stay apart: changing the way between two equal ones can be worth it.
-    """
-    g_per_kwh = lattice.g_per_kwh
-    same = (usable[:, 1:] == usable[:, :-1]).all(axis=0)
-    same &= ((g_per_kwh[:, 1:] == g_per_kwh[:, :-1]) | ~usable[:, 1:]).all(axis=0)
-    if len({way.steps_per_s for way in lattice.ways}) > 1:
-        same &= ~usable[:, 1:].any(axis=0)
-    first = np.concatenate([[True], ~same]) if usable.shape[1] else np.zeros(0, dtype=np.bool_)
-    edge_s = np.concatenate([lattice.edge_s[:-1][first], lattice.edge_s[-1:]])
-    return edge_s, usable[:, first], g_per_kwh[:, first]
+def _ending(quanta: int, price: float) -> Floats:
+    """For each work left up to `quanta`, the price of ending the job with it."""
+    return price * np.arange(quanta + 1, dtype=np.float64)[None, :]
 
 
-def _origin_s(lattice: Lattice) -> float:
-    """A regular slot edge: counting quanta from it makes equal slots of equal quanta."""
-    return float(lattice.edge_s[1]) if len(lattice.edge_s) > 1 else 0.0
+def _ends(usable: Flags) -> Ints:
+    """Shape (ways, cells): the first cell at or after each that the way cannot use."""
+    ways, cells = usable.shape
+    ends = np.full((ways, cells + 1), cells, dtype=np.int64)
+    for cell in reversed(range(cells)):
+        ends[:, cell] = np.where(usable[:, cell], ends[:, cell + 1], cell)
+    return ends
 
 
-def _quantum(lattice: Lattice, steps: Floats, start_steps: Floats, values_per_quantum: int) -> tuple[float, bool]:
-    """Steps in a quantum: the largest part of a slot that divides all lengths (then True), else the smallest."""
-    work, rate = lattice.problem.work_steps, lattice.ways[0].steps_per_s
-    slot_steps = rate * lattice.problem.slot_s
-    longest = work + float(start_steps.max(initial=0.0))
-    affordable = max(200, min(_QUANTA, _VALUES // max(1, values_per_quantum)))
-    most = max(1, int(affordable * slot_steps / longest))
-    amounts = np.unique(np.concatenate([steps.ravel(), start_steps.ravel(), [work]]).round(9)) / slot_steps
-    if len(amounts) <= 64:
-        parts = np.arange(1, most + 1)
-        counts = amounts[:, None] * parts
-        whole = (np.abs(counts - np.rint(counts)) < 1e-6).all(axis=0)
-        if whole.any():
-            return float(slot_steps / parts[int(whole.argmax())]), True
-    # Of the last moments of a job a start is nearly the whole price: finer quanta would cost memory and tell nothing.
-    return max(min(slot_steps / most, work), longest / (4 * affordable)), False
-
-
-def _marginal_g_per_step(work: float, steps: Floats, g_per_step: Floats) -> float:
-    """The price of the last step where cells are used in their best way, then in faster ones, cheapest steps first."""
-    if not steps.size:
-        return 0.0
-    best = g_per_step.argmin(axis=0)
-    columns = np.arange(steps.shape[1])
-    grams = np.where(np.isfinite(g_per_step), g_per_step * steps, np.inf)
-    cost, made = [g_per_step[best, columns]], [steps[best, columns]]
-    now_g, now_steps = grams[best, columns], steps[best, columns]
-    for index in np.argsort(steps.sum(axis=1), kind="stable"):
-        faster = (steps[index] > now_steps) & np.isfinite(grams[index])
-        more_steps = np.where(faster, steps[index] - now_steps, 0.0)
-        more_g = np.where(faster, grams[index], 0.0) - np.where(faster, now_g, 0.0)
-        cost.append(np.where(faster, more_g / np.where(faster, more_steps, 1.0), np.inf))
-        made.append(more_steps)
-        now_g, now_steps = np.where(faster, grams[index], now_g), np.where(faster, steps[index], now_steps)
-    costs, steps_made = np.concatenate(cost), np.concatenate(made)
-    order = np.argsort(costs, kind="stable")
-    reached = int(np.searchsorted(np.cumsum(steps_made[order]), work))
-    finite = costs[order][: reached + 1]
-    finite = finite[np.isfinite(finite)]
-    return float(finite[-1]) if len(finite) else 0.0
+def _sums(amounts: Floats | Ints) -> Floats:
+    return np.concatenate([np.zeros((len(amounts), 1)), np.cumsum(amounts, axis=1, dtype=np.float64)], axis=1)

@@ -92,6 +92,8 @@ def steps_of(asked: Problem, planned: Plan) -> float:
 @settings(max_examples=150, deadline=None)
 @given(small_problems())
 def test_emits_what_the_best_of_all_plans_emits(asked: Problem) -> None:
+    # Else the reference starts where nothing is done, for less than such a start takes, to be elsewhere.
+    assume(no_move_is_cheaper_in_two_steps(asked))
     best_g = reference_g(asked)
     planned = plan(asked, "optimal")
     if best_g is None:

@@ -225,5 +225,5 @@ def test_window_is_no_dearer_than_any_stretch_on_a_fine_grid(prices: list[float]
             price * max(0.0, min(hour + 1, start_h + work_h) - max(hour, start_h)) for hour, price in enumerate(prices)
         )
 
-    best = min(cost(n / 20) for n in range(int(20 * (len(prices) - work_h)) + 1))
+    best = min(cost(n / 20) for n in range(round(20 * (len(prices) - work_h)) + 1))
     assert plan(problem({"A": prices}, work_h * H), "window").emissions_g == pytest.approx(best, abs=1e-6)
