@@ -13,6 +13,7 @@ to the same slot at once, which is what makes plain subgradients slow here.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 
 import numpy as np
 
@@ -41,7 +42,7 @@ def fill(rows: Rows, job: int, gpus: Ints, g_per_kwh: Floats, worth: Floats, des
             zone = rows.way_zone[way]
             is_shut = (rows.shut[at + t] >> np.uint64(zone)) & np.uint64(1)
             if open_s <= 0.0 or is_shut or gpus[zone, first + t] < rows.way_gpus[way]:
-                desk.cost[t, k] = INFINITE
+                desk.cost[t, k], desk.gain[t, k], desk.joins[t, k] = INFINITE, 0.0, 0
                 continue
             each_s = rows.way_g[way] * g_per_kwh[zone, first + t] + rows.way_gpus[way] * worth[zone, first + t]
             desk.cost[t, k] = open_s * each_s
@@ -150,6 +151,13 @@ class Relaxation:
         self.share: Floats = np.zeros(int(self.share_at[-1]))
         self.step: Floats = np.zeros(len(rows.slots))
         self._desk = desk(rows, len(cells.zones))
+
+    def copy(self) -> Relaxation:
+        """One that may go another way from here."""
+        other = copy(self)
+        for name in ("base", "worth", "use_s", "share", "step"):
+            setattr(other, name, getattr(self, name).copy())
+        return other
 
     def answer(self, order: Ints) -> None:
         """One round of answers by the jobs of `order`, penalties staying what they are."""

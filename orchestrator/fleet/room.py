@@ -116,7 +116,8 @@ def fill(rows: Rows, job: int, market: Market, share: float, dearest: float, des
                 from_s, to_s = _free(market, zone, first + t, rows.way_gpus[way], open_from, open_to)
             desk.from_s[t, k], desk.to_s[t, k] = from_s, to_s
             if to_s - from_s <= 1e-3:
-                desk.cost[t, k], desk.to_s[t, k] = INFINITE, from_s
+                desk.to_s[t, k] = from_s
+                desk.cost[t, k], desk.gain[t, k], desk.joins[t, k] = INFINITE, 0.0, 0
                 continue
             desk.cost[t, k] = (to_s - from_s) * _each_s(rows, job, t, way, market, share, dearest)
             desk.gain[t, k] = (to_s - from_s) * rows.way_steps[way]

@@ -21,11 +21,16 @@ _SOFTER = 0.3
 """How stiff penalties are while jobs settle, in parts of what they were."""
 
 
-def settle(relaxed: Relaxation, uses: Uses, order: Ints, market: Market, dearest: float, desk: Desk) -> int:
-    """Plan the jobs in order within what is left, `market.worth` following; how many found no room."""
+def settle(
+    relaxed: Relaxation, uses: Uses, order: Ints, market: Market, spare: float, dearest: float, desk: Desk
+) -> int:
+    """Plan the jobs in order within what is left, `market.worth` following; how many found no room.
+
+    Worths are those of a market with a share `spare` of the GPUs less: whole jobs never fill all of it.
+    """
     rows, failed = relaxed.rows, 0
-    stiff = relaxed.stiff
-    relaxed.stiff = _SOFTER * stiff
+    stiff, room_s = relaxed.stiff, relaxed.room_s
+    relaxed.stiff, relaxed.room_s = _SOFTER * stiff, room_s * (1 - spare)
     relaxed.worth = market.worth
     relaxed.worth[:] = np.maximum(0.0, relaxed.base + relaxed.stiff * (relaxed.use_s - relaxed.room_s))
     batches = np.array_split(order, min(_BATCHES, max(1, len(order))))
@@ -48,7 +53,7 @@ def settle(relaxed: Relaxation, uses: Uses, order: Ints, market: Market, dearest
         settled += len(batch)
         if settled < len(order):
             relaxed.answer(order[settled:])
-    relaxed.stiff = stiff
+    relaxed.stiff, relaxed.room_s = stiff, room_s
     return failed
 
 

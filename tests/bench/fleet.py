@@ -1,5 +1,5 @@
 """Fleets of jobs that share the GPUs of five zones, planned whole: gap to the proven bound, time, memory.
-In: a seeded generator, on generated grids or, where `--data` holds them, on recorded ones. Out: a Section.
+In: a seeded generator of jobs and of grids; `--data` has recorded ones. Out: figures, and the curve of time by jobs.
 `tests.bench.__main__` prints it.
 
 Lengths are log-normal (median 8 h) clipped to 2 to 96 h, on 1, 2, 4 or 8 GPUs; jobs arrive evenly over a week and are
@@ -43,34 +43,45 @@ GENERATED = {
 """Mean and daily swing in g/kWh, and how much weather there is."""
 CURVE = (125, 250, 500, 1_000, 2_000, 4_000, 10_000)
 GOALS_S = {1_000: 10.0, 10_000: 120.0}
+LOADS = (0.6, 0.9)
+COLUMNS = ("jobs", "load", "GPUs", "slots", "grams, kg", "bound, kg", "gap", "missed", "seconds", "ms a job")
 
 
 def measure(options: Options) -> Section:
-    """Plan fleets of rising size at both loads, then one job of them anew."""
-    curves, source = _curves(options.data)
-    plan_fleet(fleet(20, 0.6, curves=curves))  # compiles, or reads what was compiled
-    rows: list[list[str]] = []
-    figures: list[Figure] = []
-    for load in (0.6, 0.9):
-        for jobs in CURVE if load == 0.9 else GOALS_S:
-            print(f"  {jobs} jobs at {load:.0%}", file=sys.stderr, flush=True)
-            asked = fleet(jobs, load, curves=curves)
-            began_s = time.monotonic()
-            planned = plan_fleet(asked)
-            took_s = time.monotonic() - began_s
-            rows.append(_row(asked, planned, load, took_s))
-            if jobs in GOALS_S:
-                name = f"{jobs:,} jobs at {load:.0%}"
-                figures.append(Figure(f"gap, {name}", planned.gap_percent, "%", at_most=1.0))
-                figures.append(Figure(f"time, {name}", took_s, "s", at_most=GOALS_S[jobs]))
-                figures.append(_again(asked, planned, name))
+    """Plan fleets of rising size at both loads, then one job of them anew; then on recorded grids."""
+    plan_fleet(fleet(20, 0.6, generated(1)))  # compiles, or reads what was compiled
+    section = Section("fleet")
+    made = generated(1)
+    rows = [_planned(section, fleet(jobs, 0.6, made), 0.6, "") for jobs in GOALS_S]
+    rows += [_planned(section, fleet(jobs, 0.9, made), 0.9, "") for jobs in CURVE]
+    section.tables.append(Table("Fleets in five zones, generated intensities", COLUMNS, rows))
+    recorded = _recorded(options.data)
+    if recorded:
+        rows = [_planned(section, fleet(1_000, load, recorded), load, ", recorded") for load in LOADS]
+        section.tables.append(Table(f"Likewise, recorded intensities of {', '.join(recorded)}", COLUMNS, rows))
+    else:
+        section.remarks.append(f"no recorded grids in {options.data}; give --data FOLDER")
     peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    figures.append(Figure("memory at its peak", peak_gib, "GiB", at_most=4.0))
-    columns = ("jobs", "load", "GPUs", "slots", "grams, kg", "bound, kg", "gap", "missed", "seconds", "ms a job")
-    return Section("fleet", figures, [Table(f"Fleets in five zones, {source}", columns, rows)])
+    section.figures.append(Figure("memory at its peak", peak_gib, "GiB", at_most=4.0))
+    return section
 
 
-def fleet(jobs: int, load: float, seed: int = 1, curves: dict[str, tuple[Stretch, ...]] | None = None) -> Fleet:
+def _planned(section: Section, asked: Fleet, load: float, source: str) -> list[str]:
+    """A line of the table; figures where there are goals."""
+    jobs = len(asked.jobs)
+    print(f"  {jobs} jobs at {load:.0%}{source}", file=sys.stderr, flush=True)
+    began_s = time.monotonic()
+    planned = plan_fleet(asked)
+    took_s = time.monotonic() - began_s
+    if jobs in GOALS_S:
+        name = f"{jobs:,} jobs at {load:.0%}{source}"
+        section.figures.append(Figure(f"gap, {name}", planned.gap_percent, "%", at_most=1.0))
+        section.figures.append(Figure(f"time, {name}", took_s, "s", at_most=GOALS_S[jobs]))
+        section.figures.append(_again(asked, planned, name))
+    return _row(asked, planned, load, took_s)
+
+
+def fleet(jobs: int, load: float, curves: dict[str, tuple[Stretch, ...]], seed: int = 1) -> Fleet:
     """The fleet of a seed: `jobs` jobs that ask for a share `load` of a week of all GPUs."""
     random = np.random.default_rng(seed)
     lengths_h = np.clip(random.lognormal(math.log(8.0), 1.0, jobs), 2.0, 96.0)
@@ -78,7 +89,6 @@ def fleet(jobs: int, load: float, seed: int = 1, curves: dict[str, tuple[Stretch
     arrivals_s = random.uniform(0.0, WEEK_S, jobs)
     slack = random.uniform(1.5, 4.0, jobs)
     priority = random.choice([0, 1, 2], jobs, p=[0.6, 0.3, 0.1])
-    curves = generated(seed) if curves is None else curves
     counts = _nodes(float((lengths_h * gpus).sum()) * 3600 / WEEK_S / load)
     zones = {
         name: FleetZone(curve, pue, count * NODE)
@@ -123,21 +133,20 @@ def generated(seed: int) -> dict[str, tuple[Stretch, ...]]:
     return made
 
 
-def _curves(data: Path) -> tuple[dict[str, tuple[Stretch, ...]], str]:
-    """Recorded grids where five are there, cleanest first, else generated ones; and which these are."""
+def _recorded(data: Path) -> dict[str, tuple[Stretch, ...]]:
+    """Five recorded grids from the cleanest to the dirtiest, four weeks from 1 March on; none where they are not there."""
     folder = data / "hourly-2022"
-    files = sorted(folder.glob("*.csv")) if folder.is_dir() else []
     found: dict[str, list[float]] = {}
-    for file in files:
+    for file in sorted(folder.glob("*.csv")) if folder.is_dir() else []:
         if file.stem != "oracle":
             with file.open(encoding="utf-8", newline="") as lines:
                 hours = [float(row["g_per_kwh"]) for row in csv.DictReader(lines)]
             found[file.stem] = hours[59 * 24 : (59 + WEEKS * 7) * 24]
-    if len(found) < 5:
-        return generated(1), "generated intensities"
+    if len(found) < len(SHARES):
+        return {}
     ranked = sorted(found, key=lambda zone: sum(found[zone]))
     chosen = [ranked[round(i * (len(ranked) - 1) / 4)] for i in range(5)]
-    return {zone: _stretches(found[zone]) for zone in chosen}, f"recorded intensities of {', '.join(chosen)}"
+    return {zone: _stretches(found[zone]) for zone in chosen}
 
 
 def _stretches(values: list[float]) -> tuple[Stretch, ...]:
