@@ -122,11 +122,18 @@ def report(
     json: Json = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page.")] = None,
     png: Annotated[Path | None, typer.Option("--png", help="Write the picture of grid, plan and power.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check that nothing in the ledger was changed since it was written.")
+    ] = False,
 ) -> None:
     """Account for a job's joules and grams, by worker, segment and phase."""
+    from orchestrator.cli.audit import verify as check
     from orchestrator.cli.show import report as work
 
-    work(context.obj, job, json, html, png)
+    if verify:
+        check(context.obj, job, json)
+    else:
+        work(context.obj, job, json, html, png)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Facts in the store: ledger rows and intensities, appended once and never changed.
+"""Facts in the store: ledger rows and intensities, appended once, linked into a chain and never changed.
 In: a session with metered rows or a provider's answer. Out: the same facts, by job or by zone and time.
 The ledger and the report derive every figure from them.
 """
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from cluster.api import MeterRow
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.signal.measured import Measured
+from orchestrator.store import chain
 from orchestrator.store.schema import IntensityRow, LedgerRow
 
 _FIELDS = tuple(MeterRow.__dataclass_fields__)
@@ -33,9 +34,8 @@ def add_rows(session: Session, rows: Sequence[MeterRow]) -> int:
                 select(LedgerRow.host_boot, LedgerRow.device, LedgerRow.seq).where(key.in_(batch))
             )
         }
-        fresh = [row for at, row in batch.items() if at not in known]
-        session.add_all(LedgerRow(**{name: getattr(row, name) for name in _FIELDS}) for row in fresh)
-        session.flush()
+        fresh = [{name: getattr(row, name) for name in _FIELDS} for at, row in batch.items() if at not in known]
+        chain.append(session, LedgerRow, fresh)
         new += len(fresh)
     return new
 
@@ -73,23 +73,23 @@ def add_intensities(session: Session, said: Forecast | Measured, points: Sequenc
         .order_by(IntensityRow.fetched_at, IntensityRow.id)
     )
     newest = {(row.start, row.kind): (row.end, row.g_per_kwh) for row in rows}
-    for point in given:
-        g_per_kwh = said_g_per_kwh(point)
-        if newest.get((point.start, point.kind)) == (point.end, g_per_kwh):
-            continue
-        session.add(
-            IntensityRow(
-                zone=said.zone,
-                provider=said.provider,
-                signal=said.signal,
-                start=point.start,
-                end=point.end,
-                g_per_kwh=g_per_kwh,
-                kind=point.kind,
-                note=said.note,
-                fetched_at=said.fetched_at,
-            )
-        )
+    news = [
+        {
+            "zone": said.zone,
+            "provider": said.provider,
+            "signal": said.signal,
+            "start": point.start,
+            "end": point.end,
+            "g_per_kwh": said_g_per_kwh(point),
+            "kind": point.kind,
+            "note": said.note,
+            "fetched_at": said.fetched_at,
+        }
+        for point in given
+        if newest.get((point.start, point.kind)) != (point.end, said_g_per_kwh(point))
+    ]
+    if news:
+        chain.append(session, IntensityRow, news)
 
 
 def add_current(session: Session, forecast: Forecast, now: datetime) -> None:

@@ -6,9 +6,11 @@ store.py calls it whenever it opens a store.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Column,
     Connection,
     DateTime,
@@ -18,6 +20,8 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    and_,
+    bindparam,
     insert,
     inspect,
     select,
@@ -26,6 +30,7 @@ from sqlalchemy import (
 
 from jobs.spec import Unavailable
 from orchestrator.store import schema
+from orchestrator.store.chain import FIRST_LINK, link
 from orchestrator.store.schema import SchemaVersion
 
 Migration = Callable[[Connection], None]
@@ -59,7 +64,44 @@ def _forecasts_by_purpose(connection: Connection) -> None:
     tables.create_all(connection)
 
 
-MIGRATIONS: dict[int, Migration] = {1: _forecasts_by_purpose}
+def _chained(connection: Connection) -> None:
+    """To 3: ledger rows and intensities are linked into chains, in the order of their time."""
+    for table, key in _CHAINED.items():
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN place BIGINT")
+        connection.exec_driver_sql(f"ALTER TABLE {table} ADD COLUMN link VARCHAR(64)")
+        connection.exec_driver_sql(f"CREATE UNIQUE INDEX {table}_by_place ON {table} (place)")
+        _link_all(connection, table, key)
+    connection.exec_driver_sql('CREATE INDEX ledger_rows_by_uuid_and_start ON ledger_rows (uuid, "start")')
+
+
+_CHAINED = {"ledger_rows": ("host_boot", "device", "seq"), "intensities": ("id",)}
+
+
+def _link_all(connection: Connection, name: str, key: tuple[str, ...]) -> None:
+    table = Table(name, MetaData(), autoload_with=connection)
+    before = FIRST_LINK
+    linked: list[dict[str, Any]] = []
+    rows = connection.execute(select(table).order_by(table.c.start, *(table.c[part] for part in key))).mappings()
+    for place, row in enumerate(rows, 1):
+        before = link(before, row)
+        linked.append({"new_place": place, "new_link": before, **{f"key_{part}": row[part] for part in key}})
+    if linked:
+        at = and_(*(table.c[part] == bindparam(f"key_{part}") for part in key))
+        connection.execute(
+            update(table).where(at).values(place=bindparam("new_place"), link=bindparam("new_link")), linked
+        )
+    ends = Table(
+        "chain_ends",
+        MetaData(),
+        Column("name", String(40), primary_key=True),
+        Column("length", BigInteger, nullable=False),
+        Column("link", String(64), nullable=False),
+    )
+    ends.create(connection, checkfirst=True)
+    connection.execute(insert(ends).values(name=name, length=len(linked), link=before))
+
+
+MIGRATIONS: dict[int, Migration] = {1: _forecasts_by_purpose, 2: _chained}
 """From a version to the one after it. Version 1 is the first; a step never edits what an earlier one did."""
 
 VERSION = 1 + len(MIGRATIONS)

@@ -132,6 +132,14 @@ class LedgerRow(Table):
     segment_id: Mapped[str | None] = mapped_column(String(140), index=True)
     rank: Mapped[int | None]
     uuid: Mapped[str | None] = mapped_column(String(80))
+    place: Mapped[int | None] = mapped_column(BigInteger)
+    """Its number in the chain, from 1 on; None where something else than lowtide wrote it."""
+    link: Mapped[str | None] = mapped_column(String(64))
+    """Hash of the link before and of this row: see chain.py."""
+    __table_args__ = (
+        Index("ledger_rows_by_place", "place", unique=True),
+        Index("ledger_rows_by_uuid_and_start", "uuid", "start"),
+    )
 
 
 class IntensityRow(Table):
@@ -149,7 +157,22 @@ class IntensityRow(Table):
     note: Mapped[str | None] = mapped_column(Text)
     """The provider's own remark, such as that the grid is generated."""
     fetched_at: Mapped[datetime]
-    __table_args__ = (Index("intensities_by_zone_and_start", "zone", "start"),)
+    place: Mapped[int | None] = mapped_column(BigInteger)
+    """Its number in the chain, as a ledger row's."""
+    link: Mapped[str | None] = mapped_column(String(64))
+    __table_args__ = (
+        Index("intensities_by_zone_and_start", "zone", "start"),
+        Index("intensities_by_place", "place", unique=True),
+    )
+
+
+class ChainEnd(Table):
+    """Where the chain of one table ends: how many rows it has and the link of the last, so that a cut end shows."""
+
+    __tablename__ = "chain_ends"
+    name: Mapped[str] = mapped_column(String(40), primary_key=True)
+    length: Mapped[int] = mapped_column(BigInteger)
+    link: Mapped[str] = mapped_column(String(64))
 
 
 class ForecastRow(Table):

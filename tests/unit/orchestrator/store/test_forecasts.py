@@ -14,6 +14,7 @@ from orchestrator.signal.forecast import Forecast, Point, Share
 from orchestrator.signal.measured import Measured
 from orchestrator.store import Store, facts, forecasts
 from orchestrator.store.migrate import VERSION
+from tests.unit.orchestrator.store.earlier import unchained
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -94,6 +95,7 @@ def test_a_store_of_version_1_gets_the_new_tables_and_keeps_its_facts(tmp_path: 
         connection.execute(text("DROP TABLE earlier_forecasts"))
         connection.execute(text("DROP TABLE forecasts"))
         connection.execute(text("CREATE TABLE forecasts (zone VARCHAR(80) PRIMARY KEY, tried_at DATETIME)"))
+        unchained(connection)
         connection.execute(text("UPDATE schema_version SET version = 1"))
     Store(url).close()
     with engine.connect() as connection:

@@ -1,0 +1,19 @@
+"""Stores as earlier versions of lowtide left them, for the tests of migrations.
+In: a connection to a store of today. Out: the same store without what later versions added.
+`test_chain` and `test_forecasts` open them again.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, text
+
+
+def unchained(connection: Connection) -> None:
+    """As version 2 left it: no chains."""
+    for name in ("ledger_rows_by_place", "intensities_by_place", "ledger_rows_by_uuid_and_start"):
+        connection.execute(text(f"DROP INDEX {name}"))
+    for table in ("ledger_rows", "intensities"):
+        for column in ("place", "link"):
+            connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
+    connection.execute(text("DROP TABLE chain_ends"))
+    connection.execute(text("UPDATE schema_version SET version = 2"))
