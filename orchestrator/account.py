@@ -11,6 +11,7 @@ from datetime import datetime
 
 from cluster.api import Ended, MeterRow, Reason
 from orchestrator.plan.problem import PlannedSlot
+from orchestrator.pue import Pue
 from orchestrator.signal.forecast import Kind, Signal
 
 
@@ -33,13 +34,18 @@ class Intensity:
 class ZoneFacts:
     """What the site file says of a zone; None is not given, which is not zero."""
 
-    pue: float = 1.0
+    pue: Pue = 1.0
+    """A number, or a series by time."""
     embodied_g_per_gpu_hour: float | None = None
     transfer_j_per_byte: float | None = None
     charged_by: tuple[str, ...] = ()
     """The providers that it is charged by, the first choice first; any other one comes after them."""
     mix: bool = False
     """Whether marginal intensities fill in where an average one is missing."""
+    wue_l_per_kwh: float | None = None
+    """Litres of water at the site by kWh of the computers' energy."""
+    node_overhead_w: float | None = None
+    """What a node draws beside what is metered: fans, network, disks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +77,18 @@ class Transfer:
 
     at: datetime
     zone: str
-    moved_bytes: int
+    moved_bytes: int | None
+    """None is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Another job on a host of this one's in [start, end)."""
+
+    host_boot: str
+    job_id: str
+    start: datetime
+    end: datetime
 
 
 @dataclass(frozen=True)
@@ -97,6 +114,16 @@ class Account:
     transfers: Sequence[Transfer] = ()
     planned: Sequence[PlannedSlot] = ()
     """The newest plan, for the picture."""
+    neighbours: Sequence[Neighbour] = ()
+    """Other jobs on its hosts, where a zone gives `node_overhead_w`."""
+    left_rows: Sequence[MeterRow] = ()
+    """Rows of the GPUs that it held, idle or of other jobs', from its first segment on."""
+    marginal: Sequence[Intensity] = ()
+    """What is known of marginal intensities, whatever charges."""
+    batch_size: int | None = None
+    sequence_length: int | None = None
+    project: str | None = None
+    user: str | None = None
     generated_grid: bool = False
     """True where the intensities are made up for a demonstration; provider `demo` says so by itself."""
 

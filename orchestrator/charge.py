@@ -14,6 +14,7 @@ from itertools import pairwise
 from math import fsum
 
 from orchestrator.account import Intensity, ZoneFacts
+from orchestrator.pue import Pue, parts_of
 from orchestrator.signal.forecast import Kind, Signal
 
 J_PER_KWH = 3_600_000
@@ -30,6 +31,8 @@ class Charge:
     known_j: float = 0.0
     measured_j: float = 0.0
     operational_g: float = 0.0
+    forecast_j: float = 0.0
+    """Of the known ones those that only a forecast charges yet."""
 
     @property
     def emissions_g(self) -> float | None:
@@ -44,6 +47,7 @@ class Charge:
             fsum(charge.known_j for charge in charges),
             fsum(charge.measured_j for charge in charges),
             fsum(charge.operational_g for charge in charges),
+            fsum(charge.forecast_j for charge in charges),
         )
 
 
@@ -84,14 +88,27 @@ class Curve:
                 found.append((piece, share))
         return found
 
-    def charge(self, start: datetime, end: datetime, energy_j: float, pue: float) -> Charge:
+    def charge(self, start: datetime, end: datetime, energy_j: float, pue: Pue) -> Charge:
         """Joules spread evenly over [start, end): grams = J / 3.6e6 x PUE x g/kWh, by overlap, of the known share."""
+        parts = parts_of(pue, start, end)
+        if len(parts) > 1:
+            length_s = (end - start).total_seconds()
+            return Charge.total(
+                [self.charge(a, b, energy_j * ((b - a).total_seconds() / length_s), at) for a, b, at in parts]
+            )
         found = self.overlaps(start, end)
         known = fsum(share for _, share in found)
         measured = fsum(share for piece, share in found if piece.kind == "measured")
+        forecast = fsum(share for piece, share in found if piece.kind == "forecast")
         kwh = energy_j / J_PER_KWH
-        grams = fsum(kwh * pue * share * (piece.g_per_kwh or 0.0) for piece, share in found)
-        return Charge(energy_j, energy_j * min(1.0, known), energy_j * min(1.0, measured), grams)
+        grams = fsum(kwh * parts[0][2] * share * (piece.g_per_kwh or 0.0) for piece, share in found)
+        return Charge(
+            energy_j,
+            energy_j * min(1.0, known),
+            energy_j * min(1.0, measured),
+            grams,
+            energy_j * min(1.0, forecast),
+        )
 
 
 def _without_overlap(intensities: list[Intensity], charged_by: Sequence[str]) -> list[Intensity]:

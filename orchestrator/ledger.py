@@ -14,6 +14,8 @@ from math import fsum
 from cluster.api import MeterRow, Source
 from orchestrator.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts, end_of, gpu_hours, own_rows
 from orchestrator.charge import J_PER_KWH, Charge, Curve
+from orchestrator.overhead import stays_of
+from orchestrator.pue import mean_of
 from orchestrator.signal.forecast import Signal
 
 __all__ = [
@@ -68,14 +70,21 @@ class Ledger:
     """None where no zone that the job ran in gives a figure."""
     transfer_g: float | None
     """0 where nothing moved; None where bytes moved and the joules per byte or the intensity are not known."""
+    overhead: Charge | None
+    """Of the nodes' fans, network and disks, beside the rows; None where no zone that the job ran in gives a figure."""
+    water_l: float | None
+    """Litres at the site; None where no zone that the job ran in gives a figure."""
     providers: tuple[str, ...]
     signals: tuple[Signal, ...]
 
     @property
     def emissions_g(self) -> float | None:
-        """Operational, embodied and transfer grams as far as they are known; None where no energy has an intensity."""
+        """All grams as far as they are known; None where no energy has an intensity."""
         operational_g = self.total.emissions_g
-        return None if operational_g is None else fsum((operational_g, self.embodied_g or 0.0, self.transfer_g or 0.0))
+        if operational_g is None:
+            return None
+        overhead_g = self.overhead.operational_g if self.overhead is not None else 0.0
+        return fsum((operational_g, overhead_g, self.embodied_g or 0.0, self.transfer_g or 0.0))
 
     @property
     def coverage_percent(self) -> float | None:
@@ -101,19 +110,21 @@ def add_up(facts: Account) -> Ledger:
     charged: dict[str, list[Charge]] = defaultdict(list)
     used: set[tuple[str, Signal]] = set()
     pues: list[tuple[float, float]] = []
+    overhead = _overhead(facts, curves)
     for row in rows:
         segment = segments.get(row.segment_id or "")
         charge = Charge(row.energy_j or 0.0)
         if segment is not None and row.energy_j is not None and segment.zone in facts.zones:
             pue = facts.zones[segment.zone].pue
             charge = curves[segment.zone].charge(row.start, row.end, row.energy_j, pue)
-            pues.append((row.energy_j, pue))
+            pues.append((row.energy_j, mean_of(pue, row.start, row.end)))
             used.update((i.provider, i.signal) for i, _ in curves[segment.zone].overlaps(row.start, row.end))
         charged[row.segment_id or ""].append(charge)
     workers, phases = _by_worker(rows), _by_phase(rows)
+    by_segment = {segment_id: Charge.total(charges) for segment_id, charges in charged.items()}
     return Ledger(
         total=Charge.total([charge for charges in charged.values() for charge in charges]),
-        segments={segment_id: Charge.total(charges) for segment_id, charges in charged.items()},
+        segments=by_segment,
         workers=workers,
         phases=phases,
         metered_s=fsum(_length_s(row) for row in rows if row.energy_j is not None),
@@ -121,6 +132,8 @@ def add_up(facts: Account) -> Ledger:
         pue=_mean_pue(pues, facts),
         embodied_g=_embodied_g(facts),
         transfer_g=_transfer_g(facts, curves),
+        overhead=Charge.total([charge for _, charge in overhead]) if _given(facts, "node_overhead_w") else None,
+        water_l=_water_l(facts, by_segment, overhead),
         providers=tuple(sorted({provider for provider, _ in used if provider})),
         signals=tuple(sorted({signal for _, signal in used})),
     )
@@ -171,18 +184,47 @@ def _unmetered_s(rows: Sequence[MeterRow], segments: Sequence[SegmentFacts]) -> 
 
 def _mean_pue(pues: Sequence[tuple[float, float]], facts: Account) -> float | None:
     energy_j = fsum(energy_j for energy_j, _ in pues)
-    different = {pue for _, pue in pues} or {facts.zones[zone].pue for zone in facts.allowed if zone in facts.zones}
+    allowed = (facts.zones[zone].pue for zone in facts.allowed if zone in facts.zones)
+    different = {pue for _, pue in pues} or {mean_of(pue, facts.submitted_at, facts.at) for pue in allowed}
     if len(different) == 1:
         return different.pop()
     return fsum(energy_j * pue for energy_j, pue in pues) / energy_j if energy_j else None
 
 
-def _embodied_g(facts: Account) -> float | None:
+def _given(facts: Account, figure: str) -> bool:
+    """Whether a zone where the job ran (or may run, where it has not yet) gives this figure."""
     zones = {segment.zone for segment in facts.segments} or set(facts.allowed)
-    figures = {zone: facts.zones[zone].embodied_g_per_gpu_hour for zone in zones if zone in facts.zones}
-    if all(figure is None for figure in figures.values()):
+    return any(getattr(facts.zones[zone], figure) is not None for zone in zones if zone in facts.zones)
+
+
+def _embodied_g(facts: Account) -> float | None:
+    if not _given(facts, "embodied_g_per_gpu_hour"):
         return None
-    return fsum(gpu_hours(segment, facts) * (figures.get(segment.zone) or 0.0) for segment in facts.segments)
+    rates = {zone: given.embodied_g_per_gpu_hour for zone, given in facts.zones.items()}
+    return fsum(gpu_hours(segment, facts) * (rates.get(segment.zone) or 0.0) for segment in facts.segments)
+
+
+def _overhead(facts: Account, curves: Mapping[str, Curve]) -> list[tuple[str, Charge]]:
+    """By segment: the zone's watts a node for the job's share of the time on it."""
+    charges: list[tuple[str, Charge]] = []
+    if not _given(facts, "node_overhead_w"):
+        return charges
+    for stay in stays_of(facts):
+        zone = facts.zones.get(stay.segment.zone, ZoneFacts())
+        energy_j = (zone.node_overhead_w or 0.0) * stay.node_s
+        if energy_j:
+            charge = curves[stay.segment.zone].charge(stay.start, stay.end, energy_j, zone.pue)
+            charges.append((stay.segment.segment_id, charge))
+    return charges
+
+
+def _water_l(facts: Account, by_segment: Mapping[str, Charge], overhead: Sequence[tuple[str, Charge]]) -> float | None:
+    """Litres = kWh of the computers x WUE (ISO/IEC 30134-9), the nodes' overhead included and PUE not."""
+    if not _given(facts, "wue_l_per_kwh"):
+        return None
+    wue = {s.segment_id: facts.zones[s.zone].wue_l_per_kwh for s in facts.segments if s.zone in facts.zones}
+    drawn = [*by_segment.items(), *overhead]
+    return fsum(charge.energy_j / J_PER_KWH * (wue.get(segment_id) or 0.0) for segment_id, charge in drawn)
 
 
 def _transfer_g(facts: Account, curves: Mapping[str, Curve]) -> float | None:
@@ -190,7 +232,7 @@ def _transfer_g(facts: Account, curves: Mapping[str, Curve]) -> float | None:
     charges: list[Charge] = []
     for transfer in facts.transfers:
         j_per_byte = facts.zones[transfer.zone].transfer_j_per_byte if transfer.zone in facts.zones else None
-        if transfer.moved_bytes and j_per_byte is None:
+        if transfer.moved_bytes is None or (transfer.moved_bytes and j_per_byte is None):
             return None
         energy_j = transfer.moved_bytes * (j_per_byte or 0.0)
         if energy_j:

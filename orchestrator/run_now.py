@@ -15,6 +15,7 @@ from cluster.api import MeterRow
 from orchestrator.account import Account, SegmentFacts, own_rows
 from orchestrator.charge import Curve
 from orchestrator.ledger import Ledger, curves_of
+from orchestrator.overhead import nodes_of, stays_of
 
 UNMETERED_AT_MOST = 0.01
 """Share of worker-seconds without a reading above which the job's grams are too low to compare with run-now's."""
@@ -33,11 +34,13 @@ class RunNow:
     energy_j: float
     operational_g: float
     embodied_g: float | None
+    overhead_g: float = 0.0
+    """Of the nodes' fans, network and disks, where the zone gives a figure."""
 
     @property
     def emissions_g(self) -> float:
-        """Operational and, where the zone gives a figure, embodied grams."""
-        return self.operational_g + (self.embodied_g or 0.0)
+        """Operational and, where the zone gives figures, overhead and embodied grams."""
+        return self.operational_g + self.overhead_g + (self.embodied_g or 0.0)
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class _Measured:
     """A step's once warm, so that run-now pays for no second warm-up."""
     power_w: float
     gpus: int
+    nodes: float = 0.0
+    """Nodes whose overhead it carried, where it shared them in part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +81,12 @@ class _Around:
 def savings(facts: Account, ledger: Ledger) -> Savings:
     """Run-now for the steps done so far, and the difference to what the job really emitted."""
     rows = _driver_in_training(own_rows(facts))
-    measured = {s.segment_id: m for s in facts.segments if (m := _measured(s, _of(rows, s))) is not None}
+    stays = stays_of(facts)
+    measured = {
+        s.segment_id: replace(m, nodes=nodes_of(stays, s, facts))
+        for s in facts.segments
+        if (m := _measured(s, _of(rows, s))) is not None
+    }
     work = _metered_steps(facts, rows, measured)
     if not measured or work <= 0:
         return Savings(reason="no training step has been metered yet")
@@ -160,7 +170,8 @@ def _pooled(parts: Sequence[_Measured]) -> _Measured:
     steps = fsum(part.steps for part in parts)
     step_s = fsum(part.step_s * part.steps for part in parts) / steps
     power_w = fsum(part.power_w * part.train_s for part in parts) / train_s
-    return _Measured(steps, train_s, step_s, power_w, max(part.gpus for part in parts))
+    nodes = fsum(part.nodes * part.train_s for part in parts) / train_s
+    return _Measured(steps, train_s, step_s, power_w, max(part.gpus for part in parts), nodes)
 
 
 def _metered_steps(facts: Account, rows: Sequence[MeterRow], measured: Mapping[str, _Measured]) -> float:
@@ -266,4 +277,6 @@ def _candidate(
     rate = zone_facts.embodied_g_per_gpu_hour
     embodied_g = None if rate is None else rate * point.gpus * (end - begin).total_seconds() / 3600
     operational_g = fsum(charge.operational_g for charge in charges)
-    return RunNow(zone, workers, begin, end, energy_j, operational_g, embodied_g)
+    overhead_j = (zone_facts.node_overhead_w or 0.0) * point.nodes * (end - begin).total_seconds()
+    overhead_g = curve.charge(begin, end, overhead_j, zone_facts.pue).operational_g
+    return RunNow(zone, workers, begin, end, energy_j, operational_g, embodied_g, overhead_g)

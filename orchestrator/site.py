@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import platformdirs
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, PrivateAttr, model_validator
 
 from jobs.spec import DurationS, InputError, JobSpec, Section, parse, read_mapping
+from orchestrator.pue import Pue, PueSeries, checked, read_pue
 
 FILE_NAME = "lowtide.yaml"
 EMBEDDED_ZONE = "DEMO"
@@ -44,10 +45,19 @@ class ZoneSite(Section):
         default=None,
         description="for provider csv: a file, a folder with <as or zone>.csv, or an http(s) address",
     )
-    pue: float = Field(default=1.0, ge=1.0)
+    pue_given: Annotated[float | str, PlainValidator(checked)] = Field(
+        default=1.0, alias="pue", description="a number, or a CSV with start_utc,pue: each value holds to the next"
+    )
     embodied_g_per_gpu_hour: float | None = Field(default=None, ge=0)
     gpus: int | None = Field(default=None, ge=0, description="declared capacity; a job that could never fit is refused")
+    wue_l_per_kwh: float | None = Field(default=None, ge=0, description="litres of water at the site by kWh computed")
+    node_overhead_w: float | None = Field(
+        default=None, ge=0, description="what a node draws beside the metered devices: fans, network, disks"
+    )
+    transfer_j_per_byte: float | None = Field(default=None, ge=0, description="of checkpoints that leave the zone")
+    bandwidth_mb_per_s: float | None = Field(default=None, gt=0, description="at which checkpoints leave the zone")
     checkpoints: str | None = None
+    _series: PueSeries | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _providers_are_named(self) -> ZoneSite:
@@ -58,6 +68,17 @@ class ZoneSite(Section):
         if "csv" in self.names and self.file is None:
             raise ValueError("provider csv needs file: the path or address of a CSV with start_utc,g_per_kwh")
         return self
+
+    @property
+    def pue_by_time(self) -> Pue:
+        """What joules are charged by: a number, or a series where the site file names a CSV."""
+        return self._series or float(self.pue_given)
+
+    @property
+    def pue(self) -> float:
+        """What plans reckon with: of a series the mean."""
+        by_time = self.pue_by_time
+        return by_time.mean if isinstance(by_time, PueSeries) else by_time
 
     @property
     def planning(self) -> list[str]:
@@ -200,4 +221,7 @@ def _absolute(zone: ZoneSite, base: Path, field: str) -> ZoneSite:
                 f"{field}.checkpoints: {zone.checkpoints} is no folder, and only folders are supported yet"
             )
         update["checkpoints"] = str(base / Path(zone.checkpoints).expanduser())
-    return zone.model_copy(update=update)
+    copied = zone.model_copy(update=update)
+    if isinstance(zone.pue_given, str):
+        copied._series = read_pue(base / Path(zone.pue_given).expanduser(), f"{field}.pue")
+    return copied

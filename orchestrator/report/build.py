@@ -76,9 +76,12 @@ def as_json(report: Report) -> dict[str, Any]:
         "phases": dict(ledger.phases),
         "energy_j": ledger.total.energy_j,
         "unmetered_s": ledger.unmetered_s,
+        "overhead_j": ledger.overhead.energy_j if ledger.overhead is not None else None,
         "pue": ledger.pue,
+        "water_l": ledger.water_l,
         "emissions_g": {
             "operational": ledger.total.emissions_g,
+            "overhead": ledger.overhead.emissions_g if ledger.overhead is not None else None,
             "embodied": ledger.embodied_g,
             "transfer": ledger.transfer_g,
             "total": ledger.emissions_g,
@@ -113,6 +116,7 @@ def notes(report: Report) -> list[str]:
         part = "In part charged" if "average" in ledger.signals else "Charged"
         found.append(f"{part} by marginal intensities, for want of average ones: not for a location-based inventory.")
     found += _embodied_notes(facts, ledger)
+    found += _silent_notes(facts, ledger)
     if ledger.transfer_g is None:
         found.append("The transfer's grams are not known: joules per byte or the intensity is missing.")
     if report.savings.reason:
@@ -126,6 +130,21 @@ def _embodied_notes(facts: Account, ledger: Ledger) -> list[str]:
     held: Sequence[str] = sorted({segment.zone for segment in facts.segments if segment.gpus})
     silent = [zone for zone in held if zone in facts.zones and facts.zones[zone].embodied_g_per_gpu_hour is None]
     return [f"Embodied emissions leave out {', '.join(silent)}: the site gives no figure there."] if silent else []
+
+
+def _silent_notes(facts: Account, ledger: Ledger) -> list[str]:
+    """Zones that give no figure where others do: their part is missing from the sum."""
+    asked = (
+        ("The nodes' overhead leaves", "node_overhead_w", ledger.overhead),
+        ("Water leaves", "wue_l_per_kwh", ledger.water_l),
+    )
+    found = []
+    for what, figure, value in asked:
+        held = sorted({segment.zone for segment in facts.segments if segment.zone in facts.zones})
+        silent = [zone for zone in held if getattr(facts.zones[zone], figure) is None]
+        if value is not None and silent:
+            found.append(f"{what} out {', '.join(silent)}: the site gives no figure there.")
+    return found
 
 
 def _segments(facts: Account, ledger: Ledger) -> list[dict[str, Any]]:

@@ -5,14 +5,15 @@ The ledger adds it up; `report`, `status` and the metrics show the figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import cast, get_args
 
 from sqlalchemy.orm import Session
 
-from cluster.api import Ended, Reason
-from orchestrator.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts
+from cluster.api import Ended, MeterRow, Reason
+from orchestrator.account import Account, Intensity, Neighbour, SegmentFacts, Transfer, ZoneFacts
 from orchestrator.plan.record import read
 from orchestrator.signal.chain import PURPOSES
 from orchestrator.signal.forecast import Kind, Signal
@@ -22,16 +23,18 @@ from orchestrator.store.jobs import segments_of, spec_of
 from orchestrator.store.schema import IntensityRow, Job, Segment
 
 
-def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account:
-    """The facts of this job as they are known at `now`."""
+def account_of(session: Session, site: Site, job: Job, now: datetime, whole: bool = False) -> Account:
+    """The facts of this job as they are known at `now`; `whole` adds what only a report shows, not what it charges."""
+    spec = spec_of(job)
     segments = segments_of(session, job.id)
-    allowed = site.zones_for(spec_of(job))
+    allowed = site.zones_for(spec)
     ran_in = {segment.zone for segment in segments}
     zones = {zone: _zone(site, zone) for zone in {*allowed, *ran_in}}
     end = job.ended_at or now
     # Run-now may end later than the job has come, and it is charged too.
     end += end - job.submitted_at + timedelta(hours=1)
     said = [row for zone in sorted(zones) for row in _said(session, site, zone, job.submitted_at, end)]
+    rows = facts.rows_of(session, job.id)
     return Account(
         job_id=job.id,
         name=job.name,
@@ -44,10 +47,17 @@ def account_of(session: Session, site: Site, job: Job, now: datetime) -> Account
         steps=job.steps,
         metrics=job.metrics,
         segments=[_segment(segment) for segment in segments],
-        rows=facts.rows_of(session, job.id),
+        rows=rows,
         intensities=[*map(_intensity, said), *_to_come(session, site, zones)],
         transfers=_transfers(segments),
         planned=read(job.plan).slots if job.plan else (),
+        neighbours=_neighbours(session, job.id, rows, zones, now),
+        left_rows=facts.left_rows(session, job.id, rows) if whole else (),
+        marginal=_marginal(session, zones, job.submitted_at, end) if whole else (),
+        batch_size=spec.training.batch_size if spec.training else None,
+        sequence_length=spec.data.sequence_length if spec.data else None,
+        project=spec.project,
+        user=spec.user,
         generated_grid=any("generated" in (row.note or "") for row in said),
     )
 
@@ -61,13 +71,33 @@ def _said(session: Session, site: Site, zone: str, start: datetime, end: datetim
 
 
 def _transfers(segments: Sequence[Segment]) -> list[Transfer]:
-    """Checkpoints that a segment brought from the folder of another zone, charged where they came from."""
-    moves = zip(segments, segments[1:], strict=False)
-    return [
-        Transfer(segment.ordered_at, before.zone, before.checkpoint_bytes or 0)
-        for before, segment in moves
-        if segment.restore_from is not None
-    ]
+    """Checkpoints that a segment brought from the folder of another zone, charged where they came from.
+
+    A lost segment tells no size: then that of the newest checkpoint before it holds.
+    """
+    found: list[Transfer] = []
+    size: int | None = None
+    for before, segment in pairwise(segments):
+        size = size if before.checkpoint_bytes is None else before.checkpoint_bytes
+        if segment.restore_from is not None:
+            found.append(Transfer(segment.ordered_at, before.zone, size))
+    return found
+
+
+def _neighbours(
+    session: Session, job_id: str, rows: Sequence[MeterRow], zones: Mapping[str, ZoneFacts], now: datetime
+) -> list[Neighbour]:
+    """Who else was on the job's hosts, where that decides what it is charged."""
+    if not rows or all(zone.node_overhead_w is None for zone in zones.values()):
+        return []
+    others = facts.segments_beside(session, job_id, rows)
+    return [Neighbour(host, segment.job_id, segment.ordered_at, segment.ended_at or now) for host, segment in others]
+
+
+def _marginal(session: Session, zones: Iterable[str], start: datetime, end: datetime) -> list[Intensity]:
+    """All marginal intensities of the zones, also where average ones charge."""
+    said = (row for zone in sorted(zones) for row in facts.intensities(session, zone, start, end))
+    return [_intensity(row) for row in said if row.signal == "marginal"]
 
 
 def _to_come(session: Session, site: Site, zones: Iterable[str]) -> Iterator[Intensity]:
@@ -96,10 +126,13 @@ def _zone(site: Site, zone: str) -> ZoneFacts:
     if known is None:
         return ZoneFacts()
     return ZoneFacts(
-        pue=known.pue,
+        pue=known.pue_by_time,
         embodied_g_per_gpu_hour=known.embodied_g_per_gpu_hour,
         charged_by=tuple(known.charging),
         mix=known.mix,
+        transfer_j_per_byte=known.transfer_j_per_byte,
+        wue_l_per_kwh=known.wue_l_per_kwh,
+        node_overhead_w=known.node_overhead_w,
     )
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import select, tuple_
+from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from cluster.api import MeterRow
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.signal.measured import Measured
 from orchestrator.store import chain
-from orchestrator.store.schema import IntensityRow, LedgerRow
+from orchestrator.store.schema import IntensityRow, LedgerRow, Segment
 
 _FIELDS = tuple(MeterRow.__dataclass_fields__)
 _BATCH = 200
@@ -50,6 +50,31 @@ def last_rows(session: Session, job_id: str, since: datetime) -> list[MeterRow]:
     """The job's rows that ended after `since`."""
     query = select(LedgerRow).where(LedgerRow.job_id == job_id, LedgerRow.end > since)
     return [_meter_row(row) for row in session.scalars(query)]
+
+
+def left_rows(session: Session, job_id: str, own: Sequence[MeterRow]) -> list[MeterRow]:
+    """What the GPUs of these rows of a job drew for others or for nobody, from the first of the rows on."""
+    uuids = {row.uuid for row in own if row.uuid is not None}
+    if not uuids:
+        return []
+    query = select(LedgerRow).where(LedgerRow.uuid.in_(uuids), LedgerRow.start >= min(row.start for row in own))
+    foreign = or_(LedgerRow.job_id.is_(None), LedgerRow.job_id != job_id)
+    return [_meter_row(row) for row in session.scalars(query.where(foreign).order_by(LedgerRow.start, LedgerRow.seq))]
+
+
+def segments_beside(session: Session, job_id: str, own: Sequence[MeterRow]) -> list[tuple[str, Segment]]:
+    """The segments of other jobs that were metered on the hosts of these rows while the rows were made, by host."""
+    hosts = {row.host_boot for row in own}
+    start, end = min(row.start for row in own), max(row.end for row in own)
+    metered = (
+        select(LedgerRow.host_boot, LedgerRow.segment_id)
+        .where(LedgerRow.host_boot.in_(hosts), LedgerRow.end > start, LedgerRow.start < end)
+        .where(LedgerRow.job_id.is_not(None), LedgerRow.job_id != job_id)
+        .distinct()
+        .subquery()
+    )
+    query = select(metered.c.host_boot, Segment).join(Segment, Segment.id == metered.c.segment_id)
+    return [(host, segment) for host, segment in session.execute(query.order_by(metered.c.host_boot, Segment.id))]
 
 
 def _meter_row(row: LedgerRow) -> MeterRow:

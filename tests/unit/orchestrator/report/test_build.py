@@ -18,14 +18,14 @@ KEYS = {
     "job", "state", "step", "metrics", "segments", "workers", "phases", "energy_j", "unmetered_s", "pue", "emissions_g",
     "run_now_emissions_g", "saved_g", "saved_percent", "signal",
 }  # fmt: skip
-ADDED = {"notes"}
+ADDED = {"notes", "overhead_j", "water_l"}
 
 
 @pytest.mark.parametrize("make", [demo, cluster])
 def test_json_has_the_keys_of_the_contract(make):
     report = json.loads(json.dumps(build(make()), allow_nan=False))
     assert set(report) == KEYS | ADDED
-    assert set(report["emissions_g"]) == {"operational", "embodied", "transfer", "total"}
+    assert set(report["emissions_g"]) == {"operational", "overhead", "embodied", "transfer", "total"}
     assert set(report["signal"]) == {"provider", "kind", "coverage_percent"} | {"measured_percent"}
     for segment in report["segments"]:
         assert set(segment) == {"start", "end", "zone", "workers", "reason", "energy_j", "emissions_g"}

@@ -187,3 +187,24 @@ def test_the_forecast_to_come_is_the_charging_providers(store: Store) -> None:
     assert [(p.start, p.end, p.g_per_kwh, p.provider) for p in pieces] == [
         (T0, T0 + 3 * HOUR, 100.0, "electricity_maps")
     ]
+
+
+def test_a_node_s_overhead_is_shared_with_the_other_jobs_that_were_metered_there(store: Store) -> None:
+    with store.write() as session:
+        other = jobs.submit(session, SPEC.model_copy(update={"name": "other"}), T0)
+        session.add(_segment(other.id))
+        row = MeterRow("boot", "cpu", 9, "node", T0, T0 + HOUR, 1.0, "estimated", "train", "other", "other-1", 0)
+        facts.add_rows(session, [row, replace(row, host_boot="elsewhere")])
+        session.get_one(Segment, "other-1").ended_at = T0 + HOUR
+    keep(store, said(100.0, 100.0))
+    found = account(store, node_overhead_w=60)
+    assert [(n.host_boot, n.job_id, n.start, n.end) for n in found.neighbours] == [("boot", "other", T0, T0 + HOUR)]
+    ledger = add_up(found)
+    assert ledger.overhead is not None
+    assert ledger.overhead.energy_j == pytest.approx(60 * 3600 * 1.5)
+    assert account(store).neighbours == []
+
+
+def test_the_zone_figures_of_the_site_reach_the_account(store: Store) -> None:
+    found = account(store, pue=1.3, wue_l_per_kwh=0.4, transfer_j_per_byte=2e-7, node_overhead_w=10).zones["DE"]
+    assert (found.pue, found.wue_l_per_kwh, found.transfer_j_per_byte, found.node_overhead_w) == (1.3, 0.4, 2e-7, 10)
