@@ -1,6 +1,6 @@
 """The one place where functions are handed to the compiler.
 In: a function on numbers and arrays. Out: the same, compiled when it is first called and kept for later processes.
-The kernels of `path`, `bound`, `room`, `settle` and `squeeze` are marked with it.
+What `path`, `bound`, `trim`, `room`, `settle` and `squeeze` do job by job and slot by slot is marked with it.
 """
 
 from __future__ import annotations

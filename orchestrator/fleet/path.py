@@ -1,6 +1,6 @@
 """One job's cheapest path through its slots, where each slot costs something and work is worth something: compiled.
 In: a job's costs and gains by slot and way, and the worth of a step. Out: the least of cost less worth, and its path.
-`price` searches the worth that makes the path do the job's work; `bound` and `room` fill in the costs.
+`price` searches the worth that makes the path do the job's work; `bound` and `room` fill in the costs, `trim` goes on.
 
 States are running (by way) and paused (by the zone last used). Only whole slots are used: cost and work are linear in
 each edge of a run, so nothing in between is better; a start costs the work that its time would have made.

@@ -13,8 +13,9 @@ from orchestrator.fleet.bound import Relaxation, reprice
 from orchestrator.fleet.compiled import compiled
 from orchestrator.fleet.grid import Floats, Ints
 from orchestrator.fleet.path import INFINITE, Desk
-from orchestrator.fleet.room import Market, Uses, fill, fit, keep, take
+from orchestrator.fleet.room import Market, Uses, fill, keep, take
 from orchestrator.fleet.table import Rows
+from orchestrator.fleet.trim import fit
 
 _BATCHES = 100
 _SOFTER = 0.3

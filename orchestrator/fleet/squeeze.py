@@ -10,8 +10,9 @@ import numpy as np
 from orchestrator.fleet.compiled import compiled
 from orchestrator.fleet.grid import Floats, Grid, Ints
 from orchestrator.fleet.path import INFINITE, Desk
-from orchestrator.fleet.room import Market, Uses, conflicts, fill, fit, insert, keep, market, take
+from orchestrator.fleet.room import Market, Uses, conflicts, fill, insert, keep, market, take
 from orchestrator.fleet.table import Rows
+from orchestrator.fleet.trim import fit
 
 _MOST_MOVED = 24
 _CROWDED = 4.0

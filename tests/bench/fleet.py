@@ -134,7 +134,7 @@ def generated(seed: int) -> dict[str, tuple[Stretch, ...]]:
 
 
 def _recorded(data: Path) -> dict[str, tuple[Stretch, ...]]:
-    """Five recorded grids from the cleanest to the dirtiest, four weeks from 1 March on; none where they are not there."""
+    """Five recorded grids, cleanest first, four weeks from 1 March on; none where they are not there."""
     folder = data / "hourly-2022"
     found: dict[str, list[float]] = {}
     for file in sorted(folder.glob("*.csv")) if folder.is_dir() else []:
