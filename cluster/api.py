@@ -15,7 +15,7 @@ from jobs.spec import JobSpec
 Reason = Literal["start", "calibrate", "resume", "resize", "move", "retry"]
 Ended = Literal["done", "paused", "resized", "moved", "window", "expired", "failed", "lost"]
 Phase = Literal["start", "restore", "train", "evaluate", "checkpoint", "stop", "idle"]
-Source = Literal["nvml-counter", "nvml-power", "rapl", "estimated"]
+Source = Literal["nvml-counter", "nvml-power", "rapl", "apportioned", "estimated"]
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from cluster.meter import nvml
 from cluster.meter.estimate import CoreWatts
 from cluster.meter.meter import Meter
 from cluster.meter.owner import Owner
+from cluster.meter.rapl import Rapl
 from cluster.meter.spool import Key, Spool
 from jobs.spec import Unavailable
 
@@ -48,6 +49,8 @@ class MeterActor:
             nvml.devices(),
             watts=CoreWatts.from_environment(),
             node=socket.gethostname(),
+            rapl=Rapl.of(),
+            find=nvml.find,
         )
         self._meter.start(on_fault=lambda: os._exit(1))
 

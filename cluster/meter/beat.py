@@ -17,8 +17,6 @@ log = logging.getLogger(__name__)
 
 TICK_S = 1.0
 """How often devices are read and attributed."""
-SAMPLE_S = 0.1
-"""How often power is sampled where it must be integrated."""
 MIN_WAIT_US = 50_000
 """An edge sooner than this is left to the next tick, which bounds the rate for any slot."""
 
@@ -27,8 +25,8 @@ class Beating(Protocol):
     """What is kept going."""
 
     @property
-    def integrates(self) -> bool:
-        """True where power must be sampled between ticks."""
+    def sample_s(self) -> float | None:
+        """How often power must be sampled between ticks; None where it need not."""
 
     @property
     def slot_us(self) -> int:
@@ -64,7 +62,8 @@ class Beat:
             tick_us = self._next_tick_us()
             while True:
                 wait_s = max(0.0, (tick_us - meter.now_us()) / 1e6)
-                if self._ending.wait(min(SAMPLE_S, wait_s) if meter.integrates else wait_s):
+                sample_s = meter.sample_s
+                if self._ending.wait(wait_s if sample_s is None else min(sample_s, wait_s)):
                     return
                 if meter.now_us() < tick_us:
                     meter.sample()

@@ -10,15 +10,15 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from cluster.api import MeterRow, Phase, Source
+from cluster.api import MeterRow, Phase
 from cluster.meter.owner import Owner
 from cluster.meter.row import Piece
 from cluster.meter.spool import Spool
 
 log = logging.getLogger(__name__)
 
-CPU = "cpu"
-"""The device name of the host's cores; every other is a GPU's UUID."""
+CPU, DRAM = "cpu", "dram"
+"""The device names of the host's processors and memory; every other is the UUID of a GPU or of a slice of one."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
@@ -30,7 +30,7 @@ class Book:
         self._node = node
         self._rows: list[MeterRow] = []
 
-    def enter(self, pieces: Iterable[Piece], device: str, source: Source, owner: Owner | None, phase: Phase) -> None:
+    def enter(self, pieces: Iterable[Piece], device: str, owner: Owner | None, phase: Phase) -> None:
         """Enter closed pieces of one device; `owner` is None for what no rank drew."""
         self._rows += [
             MeterRow(
@@ -41,12 +41,12 @@ class Book:
                 start=_utc(piece.start_us),
                 end=_utc(piece.end_us),
                 energy_j=piece.energy_j,
-                source=source,
+                source=piece.source,
                 phase=phase,
                 job_id=owner.job_id if owner else None,
                 segment_id=owner.segment_id if owner else None,
                 rank=owner.rank if owner else None,
-                uuid=None if device == CPU else device,
+                uuid=None if device in (CPU, DRAM) else device,
             )
             for piece in pieces
         ]

@@ -1,140 +1,31 @@
-"""GPUs as NVML shows them: joules by UUID, from energy counters or from power readings integrated.
-In: the driver's libnvidia-ml. Out: Gpus, whose energy between two readings is a number or None (unmetered).
-The meter attributes that energy to ranks. This module alone imports pynvml, and alone knows millijoules.
+"""The one door to NVML: the host's GPUs and MIG slices by UUID, whatever a driver does meanwhile.
+In: the driver's libnvidia-ml. Out: Gpus and Slices; its two kinds of errors as Unreadable or Unsupported.
+The meter attributes their energy to ranks. This module alone imports pynvml, and alone knows millijoules.
 """
 
 from __future__ import annotations
 
 import logging
+import os
+import statistics
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pynvml
 
-from cluster.api import Source
-from cluster.meter.clock import Instant
+from cluster.meter.gpu import CounterGpu, Gpu, PowerGpu, Slice, Unreadable, Unsupported
 
 log = logging.getLogger(__name__)
 
 Value = TypeVar("Value")
 
-MAX_SAMPLE_GAP_S = 5.0
-"""Power between two samples further apart than this is unknown: a trapezoid over it would be a guess."""
-
-
-class Unreadable(Exception):
-    """NVML did not answer a reading; the text is NVML's own."""
-
-
-class Gpu(Protocol):
-    """One GPU. `read` takes a reading; `take` gives what was drawn between the readings of the last two takes."""
-
-    uuid: str
-    source: Source
-    integrates: bool
-    """True where power must be sampled often, for want of a counter."""
-
-    def read(self, at: Instant) -> None:
-        """Read the device now."""
-
-    def take(self) -> float | None:
-        """Energy in J since the last take; None where any part of that time could not be read."""
-
-    def baseline_j(self) -> float | None:
-        """The counter at the last take in J, from which a later process may go on; None where there is none."""
-
-    def resume(self, baseline_j: float | None) -> None:
-        """Measure the next take from a baseline that an earlier process kept; None makes that take unmetered."""
-
-
-class CounterGpu:
-    """A GPU with an energy counter (Volta and later)."""
-
-    source: Source = "nvml-counter"
-    integrates = False
-
-    def __init__(self, uuid: str, counter_j: Callable[[], float]) -> None:
-        self.uuid = uuid
-        self._counter_j = counter_j
-        self._fresh_j: float | None = None
-        self._last_j: float | None = None
-
-    def read(self, at: Instant) -> None:
-        """Read the counter; a failure makes the time around it unmetered."""
-        try:
-            self._fresh_j = self._counter_j()
-        except Unreadable as fault:
-            if self._fresh_j is not None:
-                log.warning("GPU %s cannot be read (%s); its time is unmetered until it can", self.uuid, fault)
-            self._fresh_j = None
-
-    def take(self) -> float | None:
-        """Energy in J since the last take; a counter that fell (driver reload) is a new baseline, hence None."""
-        last_j, self._last_j = self._last_j, self._fresh_j
-        if last_j is None or self._last_j is None or self._last_j < last_j:
-            return None
-        return self._last_j - last_j
-
-    def baseline_j(self) -> float | None:
-        """The counter at the last take, in J."""
-        return self._last_j
-
-    def resume(self, baseline_j: float | None) -> None:
-        """Measure the next take from `baseline_j`."""
-        self._last_j = baseline_j
-
-
-class PowerGpu:
-    """A GPU whose power is integrated by the trapezoid over monotonic time; no counter."""
-
-    source: Source = "nvml-power"
-    integrates = True
-
-    def __init__(self, uuid: str, power_w: Callable[[], float]) -> None:
-        self.uuid = uuid
-        self._power_w = power_w
-        self._last: tuple[float, float] | None = None
-        self._energy_j = 0.0
-        self._whole = False
-
-    def read(self, at: Instant) -> None:
-        """Add one power sample; a failure, or too long a gap since the last, makes the time around it unmetered."""
-        try:
-            power_w = self._power_w()
-        except Unreadable as fault:
-            if self._last is not None:
-                log.warning("GPU %s cannot be read (%s); its time is unmetered until it can", self.uuid, fault)
-            self._last = None
-            self._whole = False
-            return
-        if self._last is None or at.monotonic_s - self._last[0] > MAX_SAMPLE_GAP_S:
-            self._whole = False
-        else:
-            elapsed_s = at.monotonic_s - self._last[0]
-            self._energy_j += (self._last[1] + power_w) / 2 * elapsed_s
-        self._last = (at.monotonic_s, power_w)
-
-    def take(self) -> float | None:
-        """Energy in J since the last take."""
-        energy_j = self._energy_j if self._whole else None
-        self._energy_j = 0.0
-        self._whole = self._last is not None
-        return energy_j
-
-    def baseline_j(self) -> float | None:
-        """None: power that nobody sampled is unknown."""
-        return None
-
-    def resume(self, baseline_j: float | None) -> None:
-        """The next take is unmetered: nobody sampled since the earlier process ended."""
-        self._whole = False
+_NEVER = (pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_FUNCTION_NOT_FOUND, pynvml.NVML_ERROR_NO_PERMISSION)
 
 
 def devices() -> list[Gpu]:
     """The host's GPUs in NVML's order (PCI, whatever CUDA_VISIBLE_DEVICES says); none where there is no NVML."""
     try:
-        _call(pynvml.nvmlInit)
-        count = _call(pynvml.nvmlDeviceGetCount)
+        count = _count()
     except Unreadable as fault:
         log.info("no NVML here (%s): no GPU is metered", fault)
         return []
@@ -149,32 +40,74 @@ def devices() -> list[Gpu]:
     return gpus
 
 
+def find(uuid: str) -> Gpu | Slice | None:
+    """The GPU or the MIG slice of this UUID, in whole or as a beginning that fits one alone; None where NVML has none.
+
+    A slice's share is by its compute slices of those that the whole GPU has.
+    """
+    try:
+        if not uuid.startswith("MIG-"):
+            _call(pynvml.nvmlDeviceGetHandleByUUID, uuid)
+            return _gpu(uuid)
+        handle = _call(pynvml.nvmlDeviceGetHandleByUUID, uuid)
+        parent = _call(pynvml.nvmlDeviceGetDeviceHandleFromMigDeviceHandle, handle)
+        slices = _call(pynvml.nvmlDeviceGetAttributes_v2, handle).computeInstanceSliceCount
+        share = slices / _call(pynvml.nvmlDeviceGetMaxMigDeviceCount, parent)
+        return Slice(uuid, _gpu(str(_call(pynvml.nvmlDeviceGetUUID, parent))), min(1.0, share))
+    except (Unreadable, ZeroDivisionError) as fault:
+        log.warning("NVML does not know %s (%s); it is unmetered until it does", uuid, fault)
+        return None
+
+
 def uuids_of(gpu_ids: Sequence[int | str]) -> tuple[str, ...]:
-    """UUIDs of GPUs as Ray or CUDA_VISIBLE_DEVICES names them: NVML indices, or UUIDs, which stay as they are.
+    """UUIDs of GPUs as Ray or CUDA_VISIBLE_DEVICES names them: NVML indices, UUIDs, or beginnings of UUIDs.
 
     A GPU that NVML does not know keeps its id, so that its owner's rows are unmetered instead of missing.
     """
     ids = [str(gpu_id) for gpu_id in gpu_ids]
     try:
-        if any(gpu_id.isdecimal() for gpu_id in ids):
-            _call(pynvml.nvmlInit)
-        return tuple(_uuid(int(gpu_id)) if gpu_id.isdecimal() else gpu_id for gpu_id in ids)
+        if any(not gpu_id.startswith("MIG-") for gpu_id in ids):
+            known = [_uuid(index) for index in range(_count())]
+            _warn_of_order(ids)
+            return tuple(_full(gpu_id, known) for gpu_id in ids)
     except Unreadable as fault:
         log.warning("NVML does not know GPUs %s (%s); they are unmetered", ",".join(ids), fault)
-        return tuple(ids)
+    return tuple(ids)
+
+
+def _full(gpu_id: str, known: Sequence[str]) -> str:
+    """The whole UUID of an index or a beginning; CUDA takes a beginning that fits one GPU alone."""
+    if gpu_id.isdecimal():
+        if int(gpu_id) < len(known):
+            return known[int(gpu_id)]
+        log.warning("NVML knows no GPU %s; it is unmetered", gpu_id)
+        return gpu_id
+    fitting = [uuid for uuid in known if uuid.startswith(gpu_id)]
+    return fitting[0] if len(fitting) == 1 else gpu_id
+
+
+def _warn_of_order(ids: Sequence[str]) -> None:
+    """CUDA counts the fastest GPU first unless told to count as NVML does: where GPUs differ, numbers mislead."""
+    if os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID" or not any(gpu_id.isdecimal() for gpu_id in ids):
+        return
+    names = {_call(pynvml.nvmlDeviceGetName, _by_index(index)) for index in range(_count())}
+    if len(names) > 1:
+        log.warning("GPUs of this host differ: set CUDA_DEVICE_ORDER=PCI_BUS_ID, or energy goes to the wrong ranks")
 
 
 def _gpu(uuid: str) -> Gpu:
-    """The GPU by the best that it offers: its counter, else its power; an unreadable counter where it has neither."""
+    """The GPU by the best that it offers: its counter, else its power. One that is lost now may have a counter."""
     handle = _Handle(uuid)
     try:
         handle.counter_j()
-    except Unreadable:
+    except Unsupported:
         try:
             handle.power_w()
         except Unreadable:
             return CounterGpu(uuid, handle.counter_j)
-        return PowerGpu(uuid, handle.power_w)
+        return PowerGpu(uuid, handle.power_w, handle.period_s())
+    except Unreadable:
+        pass  # the first reading says so
     return CounterGpu(uuid, handle.counter_j)
 
 
@@ -187,13 +120,23 @@ class _Handle:
 
     def counter_j(self) -> float:
         """Energy counter in J; NVML's is in mJ since the driver loaded."""
-        return self._ask(pynvml.nvmlDeviceGetTotalEnergyConsumption) / 1000.0
+        return float(self._ask(pynvml.nvmlDeviceGetTotalEnergyConsumption)) / 1000.0
 
     def power_w(self) -> float:
         """Power in W; NVML's is in mW."""
-        return self._ask(pynvml.nvmlDeviceGetPowerUsage) / 1000.0
+        return float(self._ask(pynvml.nvmlDeviceGetPowerUsage)) / 1000.0
 
-    def _ask(self, function: Callable[[Any], int]) -> int:
+    def period_s(self) -> float | None:
+        """How often the power sensor is read by the driver itself, from the times of what it kept; None untold."""
+        try:
+            _, kept = self._ask(lambda handle: pynvml.nvmlDeviceGetSamples(handle, pynvml.NVML_TOTAL_POWER_SAMPLES, 0))
+        except Unreadable:
+            return None
+        times_us = sorted({sample.timeStamp for sample in kept if sample.timeStamp})
+        gaps_us = [after - before for before, after in zip(times_us, times_us[1:], strict=False)]
+        return statistics.median(gaps_us) / 1e6 if gaps_us else None
+
+    def _ask(self, function: Callable[[Any], Value]) -> Value:
         try:
             if self._handle is None:
                 self._handle = _call(pynvml.nvmlDeviceGetHandleByUUID, self._uuid)
@@ -203,13 +146,35 @@ class _Handle:
             raise
 
 
+def _count() -> int:
+    return int(_call(pynvml.nvmlDeviceGetCount))
+
+
+def _by_index(index: int) -> Any:
+    return _call(pynvml.nvmlDeviceGetHandleByIndex, index)
+
+
 def _uuid(index: int) -> str:
-    return str(_call(pynvml.nvmlDeviceGetUUID, _call(pynvml.nvmlDeviceGetHandleByIndex, index)))
+    return str(_call(pynvml.nvmlDeviceGetUUID, _by_index(index)))
 
 
 def _call(function: Callable[..., Value], *arguments: object) -> Value:
-    """NVML's answer; its two unrelated kinds of error become Unreadable, here and nowhere else."""
+    """NVML's answer, after a start of NVML where it needs one; its errors become ours, here and nowhere else."""
     try:
         return function(*arguments)
-    except (pynvml.NVMLError, pynvml.NVMLLibraryMismatchError) as fault:
-        raise Unreadable(str(fault)) from None
+    except pynvml.NVMLError as fault:
+        if fault.value != pynvml.NVML_ERROR_UNINITIALIZED:
+            raise _ours(fault) from None
+    except pynvml.NVMLLibraryMismatchError as fault:
+        raise Unsupported(str(fault)) from None
+    try:
+        pynvml.nvmlInit()
+        return function(*arguments)
+    except pynvml.NVMLError as fault:
+        raise _ours(fault) from None
+    except pynvml.NVMLLibraryMismatchError as fault:
+        raise Unsupported(str(fault)) from None
+
+
+def _ours(fault: Any) -> Unreadable:
+    return Unsupported(str(fault)) if fault.value in _NEVER else Unreadable(str(fault))

@@ -9,7 +9,7 @@ from dataclasses import asdict, astuple, dataclass, field
 from typing import Any
 
 from cluster.api import Phase
-from cluster.meter.estimate import Process
+from cluster.meter.process import Process
 from cluster.meter.row import OpenRow
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.api import MeterRow
-from cluster.meter.estimate import CoreWatts, HostTimes
+from cluster.meter.estimate import CoreWatts
+from cluster.meter.gpu import CounterGpu, Unreadable
 from cluster.meter.meter import Meter
-from cluster.meter.nvml import CounterGpu, Unreadable
+from cluster.meter.process import HostTimes
 from cluster.meter.spool import Spool
 
 START_S = 1_800_000_000.0
@@ -58,6 +59,9 @@ class SetHost:
 
     def times(self) -> HostTimes:
         return HostTimes(self.busy_s, self.idle_s)
+
+    def memory_gib(self) -> float:
+        return 64.0
 
     def process(self, pid: int) -> SetProcess | None:
         process = self.processes.get(pid)

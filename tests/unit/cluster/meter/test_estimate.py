@@ -11,7 +11,8 @@ import sys
 
 import pytest
 
-from cluster.meter.estimate import CoreWatts, LocalHost
+from cluster.meter.estimate import CoreWatts
+from cluster.meter.process import LocalHost
 from jobs.spec import InputError
 
 SPIN = "import time\nwhile time.process_time() < {spent_s}: pass\n"

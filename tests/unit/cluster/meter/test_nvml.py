@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.meter.beat import SAMPLE_S
+from cluster.meter.gpu import SAMPLE_S
 from tests.nvml import build
 from tests.nvml.curves import energy_j
 
