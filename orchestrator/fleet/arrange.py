@@ -35,7 +35,10 @@ _GOOD = 0.005
 """A gap with which no further attempt is made."""
 _SHARES = (1.0, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, 0.0)
 """How much GPUs' worths count as jobs are planned anew: first they spare what others want, in the end only grams."""
-_SQUEEZES = 200
+_SQUEEZES = 100
+"""How often room is made for one job, in all."""
+_FEW = 20
+"""So many jobs without room may yet find some by others making it; with more the GPUs do not suffice."""
 _LONGEST = 5
 """How often the grid is doubled for late jobs before one is said to find no room at all."""
 
@@ -69,6 +72,7 @@ class Solve:
         self.worth: Floats = np.zeros(cells.g_per_kwh.shape)
         self.job_g: Floats = np.zeros(len(fleet.jobs))
         self.rent_g = 0.0
+        self.squeezes = _SQUEEZES
 
     def plan(self) -> list[int]:
         """Plan all jobs that can meet their deadline; the rows of the others."""
@@ -89,7 +93,7 @@ class Solve:
         for power, spare in _ATTEMPTS[: max(1, min(len(_ATTEMPTS), _JOBS_SETTLED // max(1, len(able))))]:
             self.uses, self.market = uses(self.rows), market(self.cells, self.worth)
             if not self._settled(relaxed.copy(), self._hardest_first(able, power), spare):
-                continue
+                break  # where one way leaves jobs over, time is better spent on who is to be late
             self._improve(able)
             emissions_g = float(all_grams(self.rows, self.uses, self.cells.g_per_kwh).sum())
             if emissions_g < best_g:
@@ -135,7 +139,7 @@ class Solve:
         """Whether all found room."""
         self.uses.step[:] = relaxed.step
         failed = settle(relaxed, self.uses, order, self.market, spare, self.dearest, self.desk)
-        return not failed or self._squeezed(order) == 0
+        return not failed or (failed <= _FEW and self._squeezed(order) == 0)
 
     def _settled_by_priority(self, able: Ints) -> None:
         """From nothing again, in an order in which none takes from one before it."""
@@ -153,7 +157,8 @@ class Solve:
     def _squeezed(self, order: Ints) -> int:
         """Make room for the jobs that found none by moving others, no deadline missed; how many are left."""
         left = [int(row) for row in order if not self.uses.planned[row]]
-        for row in left[:_SQUEEZES]:
+        for row in left[: self.squeezes]:
+            self.squeezes -= 1
             squeeze(self.rows, self.uses, row, self.cells, self.market, self.worth, self.dearest, self.desk)
         return sum(1 for row in left if not self.uses.planned[row])
 
