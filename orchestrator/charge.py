@@ -58,18 +58,19 @@ class Curve:
     pieces: tuple[Intensity, ...]
 
     @staticmethod
-    def of(zone: str, intensities: Iterable[Intensity], facts: ZoneFacts | None = None) -> Curve:
+    def of(zone: str, intensities: Iterable[Intensity], facts: ZoneFacts | None = None, first: bool = False) -> Curve:
         """The curve of `zone`: of what was said of a moment the best charges, whatever the order.
 
         What is known is better than what is not, then average than marginal, measured than estimated than forecast,
         a provider than those after it in `charged_by`, and what was fetched later. Marginal intensities charge only
         where the zone has no average one at all or, with `mix`, none at that moment. Extended ones charge nothing.
+        `first` gives what was known first instead: of a provider the earliest fetched, whatever its kind.
         """
         facts = facts or ZoneFacts()
         usable = [i for i in intensities if i.zone == zone and i.end > i.start and i.kind in _RANK_OF_KIND]
         if not facts.mix and any(i.signal == "average" for i in usable):
             usable = [i for i in usable if i.signal == "average"]
-        return Curve(tuple(_without_overlap(usable, facts.charged_by)))
+        return Curve(tuple(_without_overlap(usable, facts.charged_by, first)))
 
     def overlaps(self, start: datetime, end: datetime) -> list[tuple[Intensity, float]]:
         """The known pieces in [start, end) with their share of it (0 to 1); of an empty one, the piece at `start`."""
@@ -111,7 +112,7 @@ class Curve:
         )
 
 
-def _without_overlap(intensities: list[Intensity], charged_by: Sequence[str]) -> list[Intensity]:
+def _without_overlap(intensities: list[Intensity], charged_by: Sequence[str], first: bool) -> list[Intensity]:
     """The best intensity of every moment: a sweep over all edges with a heap of those that still apply."""
     place = {provider: -index for index, provider in enumerate(charged_by)}
 
@@ -119,7 +120,9 @@ def _without_overlap(intensities: list[Intensity], charged_by: Sequence[str]) ->
         given = intensities[position]
         known, is_average = given.g_per_kwh is not None, given.signal == "average"
         fetched = given.fetched_at.timestamp() if given.fetched_at is not None else 0.0
-        return known, is_average, _RANK_OF_KIND[given.kind], place.get(given.provider, -len(place)), fetched, position
+        rank = 0 if first else _RANK_OF_KIND[given.kind]
+        since = -fetched if first else fetched
+        return known, is_average, rank, place.get(given.provider, -len(place)), since, position
 
     order = sorted(range(len(intensities)), key=lambda position: intensities[position].start)
     edges = sorted({edge for given in intensities for edge in (given.start, given.end)})

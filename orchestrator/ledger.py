@@ -32,6 +32,7 @@ __all__ = [
     "ZoneFacts",
     "add_up",
     "curves_of",
+    "drawn",
     "end_of",
     "gpu_hours",
     "own_rows",
@@ -97,6 +98,21 @@ class Ledger:
         return _percent(self.total.measured_j, self.total.energy_j)
 
     @property
+    def forecast_percent(self) -> float | None:
+        """Share of the energy that only a forecast charges yet."""
+        return _percent(self.total.forecast_j, self.total.energy_j)
+
+    @property
+    def unmetered_percent(self) -> float | None:
+        """Share of the worker-seconds without a reading; None before there are any."""
+        return _percent(self.unmetered_s, self.metered_s + self.unmetered_s)
+
+    @property
+    def estimated_percent(self) -> float | None:
+        """Share of the energy that is an estimate."""
+        return _percent(self.estimated_j, self.total.energy_j)
+
+    @property
     def estimated_j(self) -> float:
         """Joules that no meter read: estimates, labelled as such."""
         return fsum(energy_j for worker, energy_j in self.workers.items() if worker.source == "estimated")
@@ -139,12 +155,25 @@ def add_up(facts: Account) -> Ledger:
     )
 
 
-def curves_of(facts: Account) -> dict[str, Curve]:
-    """The charging curve of every zone of the account."""
+def drawn(facts: Account, curves: Mapping[str, Curve]) -> Charge:
+    """All that the job drew, its nodes' overhead included, charged by these curves."""
+    zones = {segment.segment_id: segment.zone for segment in facts.segments if segment.zone in facts.zones}
+    charges = [charge for _, charge in _overhead(facts, curves)]
+    for row in own_rows(facts):
+        zone = zones.get(row.segment_id or "")
+        if zone is not None and row.energy_j is not None:
+            charges.append(curves[zone].charge(row.start, row.end, row.energy_j, facts.zones[zone].pue))
+        else:
+            charges.append(Charge(row.energy_j or 0.0))
+    return Charge.total(charges)
+
+
+def curves_of(facts: Account, first: bool = False) -> dict[str, Curve]:
+    """The charging curve of every zone of the account; `first` is by what was known first of each moment."""
     by_zone: dict[str, list[Intensity]] = {zone: [] for zone in facts.zones}
     for intensity in facts.intensities:
         by_zone.setdefault(intensity.zone, []).append(intensity)
-    return {zone: Curve.of(zone, said, facts.zones.get(zone, ZoneFacts())) for zone, said in by_zone.items()}
+    return {zone: Curve.of(zone, said, facts.zones.get(zone, ZoneFacts()), first) for zone, said in by_zone.items()}
 
 
 def _length_s(row: MeterRow) -> float:

@@ -106,7 +106,7 @@ def report(site_file: Path | None, name: str | None, as_json_: bool, html: Path 
 def load_report(at: Desk, name: str) -> Report:
     """The report on a job of this id or name, from what the store holds now."""
     with at.store.read() as session:
-        return report_of(account_of(session, at.site, jobs.find(session, name), utcnow()))
+        return report_of(account_of(session, at.site, jobs.find(session, name), utcnow(), whole=True))
 
 
 def show_report(at: Desk, name: str) -> None:

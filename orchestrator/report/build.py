@@ -12,7 +12,10 @@ from typing import Any
 from jobs.spec import iso
 from orchestrator.account import Account, own_rows
 from orchestrator.charge import Charge
+from orchestrator.efficiency import Efficiency, efficiency_of
 from orchestrator.ledger import Ledger, add_up
+from orchestrator.left import Left, left_by
+from orchestrator.revision import forecast_h, marginal_g, revised_g
 from orchestrator.run_now import Savings, savings
 
 DEMO_PROVIDER = "demo"
@@ -25,6 +28,17 @@ class Report:
     facts: Account
     ledger: Ledger
     savings: Savings
+    left: Left = Left()
+    revised_g: float | None = None
+    marginal_g: float | None = None
+    efficiency: Efficiency | None = None
+
+    @property
+    def site_saved_g(self) -> float | None:
+        """What was saved against run-now, less what the GPUs drew idle that the job had left."""
+        if self.savings.saved_g is None or self.left.emissions_g is None:
+            return None
+        return self.savings.saved_g - self.left.emissions_g
 
     @property
     def generated_grid(self) -> bool:
@@ -39,13 +53,14 @@ class Report:
     @property
     def estimated_percent(self) -> float:
         """Share of the energy that is an estimate."""
-        return 100.0 * self.ledger.estimated_j / self.ledger.total.energy_j if self.ledger.total.energy_j else 0.0
+        return self.ledger.estimated_percent or 0.0
 
 
 def report_of(facts: Account) -> Report:
     """Add the facts up and compare them with run-now."""
     ledger = add_up(facts)
-    return Report(facts, ledger, savings(facts, ledger))
+    compared = savings(facts, ledger)
+    return Report(facts, ledger, compared, left_by(facts), revised_g(facts), marginal_g(facts), efficiency_of(facts))
 
 
 def build(facts: Account) -> dict[str, Any]:
@@ -89,6 +104,17 @@ def as_json(report: Report) -> dict[str, Any]:
         "run_now_emissions_g": compared.run_now.emissions_g if compared.run_now else None,
         "saved_g": compared.saved_g,
         "saved_percent": compared.saved_percent,
+        "site_saved_g": report.site_saved_g,
+        "revised_g": report.revised_g,
+        "marginal_emissions_g": report.marginal_g,
+        "per_sample_j": report.efficiency.per_sample_j if report.efficiency else None,
+        "per_token_j": report.efficiency.per_token_j if report.efficiency else None,
+        "uncertainty": {
+            "estimated_percent": ledger.estimated_percent,
+            "forecast_percent": ledger.forecast_percent,
+            "forecast_h": forecast_h(facts),
+            "unmetered_percent": ledger.unmetered_percent,
+        },
         "signal": {
             "provider": ", ".join(ledger.providers) or None,
             "kind": " and ".join(ledger.signals) or None,
@@ -112,6 +138,11 @@ def notes(report: Report) -> list[str]:
     coverage = ledger.coverage_percent
     if coverage is not None and coverage < 99.95:
         found.append(f"{100 - coverage:.1f} % of the energy has no intensity: its grams are missing from every figure.")
+    if ledger.total.forecast_j:
+        found.append(
+            f"{ledger.forecast_percent:.1f} % of the energy ({forecast_h(facts):.1f} h) is charged by forecasts alone:"
+            " measured intensities will revise it."
+        )
     if "marginal" in ledger.signals:
         part = "In part charged" if "average" in ledger.signals else "Charged"
         found.append(f"{part} by marginal intensities, for want of average ones: not for a location-based inventory.")
@@ -119,6 +150,8 @@ def notes(report: Report) -> list[str]:
     found += _silent_notes(facts, ledger)
     if ledger.transfer_g is None:
         found.append("The transfer's grams are not known: joules per byte or the intensity is missing.")
+    if report.savings.saved_g is not None and report.left.reason:
+        found.append(f"What the site saved is not given: {report.left.reason}.")
     if report.savings.reason:
         found.append(f"Savings are not given: {report.savings.reason}.")
     return found

@@ -14,7 +14,18 @@ from orchestrator.account import SegmentFacts, end_of
 from orchestrator.charge import Charge
 from orchestrator.report.build import Report, notes
 from orchestrator.report.picture import svg
-from orchestrator.report.words import against_run_now, badges, energy, grams, length, percent, progress, summary
+from orchestrator.report.words import (
+    against_run_now,
+    badges,
+    beside,
+    energy,
+    grams,
+    length,
+    percent,
+    progress,
+    site_sentence,
+    summary,
+)
 
 
 def page(report: Report) -> str:
@@ -38,6 +49,8 @@ def page(report: Report) -> str:
         tone="" if saved_g is None else "good" if saved_g > 0 else "bad" if saved_g < 0 else "",
         verdict=against_run_now(report),
         summary=summary(report),
+        site=site_sentence(report),
+        beside=[(f"{name}, {what}", value) for name, value, what in beside(report)],
         progress=progress(report),
         badges=badges(report),
         notes=notes(report),

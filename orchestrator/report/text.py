@@ -12,7 +12,18 @@ from rich.text import Text
 from orchestrator.account import end_of
 from orchestrator.charge import Charge
 from orchestrator.report.build import Report, notes
-from orchestrator.report.words import UNKNOWN, energy, grams, length, moment, percent, progress, sentence
+from orchestrator.report.words import (
+    UNKNOWN,
+    beside,
+    energy,
+    grams,
+    length,
+    moment,
+    percent,
+    progress,
+    sentence,
+    site_sentence,
+)
 
 SHARE_CELLS = 16
 UUID_CELLS = 12
@@ -24,7 +35,8 @@ def text(report: Report) -> RenderableType:
     saved_g = report.savings.saved_g
     colour = "green" if saved_g is not None and saved_g > 0 else "yellow"
     head = Text.assemble((report.facts.name, "bold"), "  ", progress(report))
-    parts: list[RenderableType] = [head, Text(sentence(report), style=f"bold {colour}"), Text()]
+    parts: list[RenderableType] = [head, Text(sentence(report), style=f"bold {colour}")]
+    parts += [Text(line) for line in [site_sentence(report)] if line] + [Text()]
     if report.facts.segments:
         parts += [_segments(report), Text()]
     if report.ledger.workers:
@@ -94,6 +106,8 @@ def _totals(report: Report) -> Table:
     table.add_row("energy", energy(ledger.total.energy_j), source)
     pue = UNKNOWN if ledger.pue is None else f"PUE {ledger.pue:.2f}"
     table.add_row("operational CO₂e", grams(ledger.total.emissions_g), pue)
+    if ledger.overhead is not None:
+        table.add_row("overhead CO₂e", grams(ledger.overhead.emissions_g), f"nodes, {energy(ledger.overhead.energy_j)}")
     table.add_row("embodied CO₂e", grams(ledger.embodied_g), "" if ledger.embodied_g is not None else "no figure given")
     table.add_row("transfer CO₂e", grams(ledger.transfer_g), "")
     table.add_row(Text("total CO₂e", style="bold"), Text(grams(ledger.emissions_g), style="bold"), "")
@@ -102,9 +116,18 @@ def _totals(report: Report) -> Table:
         table.add_row("run-now CO₂e", grams(now.emissions_g), place)
     if report.savings.saved_g is not None:
         table.add_row("saved CO₂e", grams(report.savings.saved_g), percent(report.savings.saved_percent))
+        table.add_row("saved by the site", grams(report.site_saved_g), _left(report))
+    for row in beside(report):
+        table.add_row(*row)
     signal = " and ".join(ledger.signals) or "no intensity"
     covers = f"covers {percent(ledger.coverage_percent)} of the energy, {percent(ledger.measured_percent)} as measured"
     table.add_row("signal", signal, f"{', '.join(ledger.providers) or UNKNOWN}; {covers}")
     if ledger.unmetered_s:
         table.add_row("unmetered", length(ledger.unmetered_s), "worker-seconds without a reading")
     return table
+
+
+def _left(report: Report) -> str:
+    if report.left.emissions_g is None:
+        return "not known"
+    return f"less {grams(report.left.emissions_g)} of GPUs left idle" if report.left.energy_j else "no GPU left idle"

@@ -106,6 +106,39 @@ def sentence(report: Report) -> str:
     return f"{against_run_now(report)} ({instead})"
 
 
+def site_sentence(report: Report) -> str:
+    """What the site saved, beside what is attributed to the job; empty where one of them is not known."""
+    saved_g, left_j = report.site_saved_g, report.left.energy_j
+    if saved_g is None or left_j is None:
+        return ""
+    if not left_j:
+        return f"The site saved as much ({grams(saved_g)}): no GPU that the job left stood idle."
+    kept = "saved" if saved_g >= 0 else "lost"
+    idle = f"{energy(left_j)} ({grams(report.left.emissions_g)}) that its GPUs drew idle while it was paused"
+    return f"The site {kept} {grams(abs(saved_g))}: as above, less {idle}."
+
+
+def beside(report: Report) -> list[tuple[str, str, str]]:
+    """Figures beside the account, with what they are: revisions, marginal grams, water, joules by sample."""
+    found: list[tuple[str, str, str]] = []
+    if report.revised_g:
+        found.append(("revised by", signed_grams(report.revised_g), "since intensities were first known"))
+    if report.marginal_g is not None and "average" in report.ledger.signals:
+        found.append(("by marginal", grams(report.marginal_g), "operational; for scheduling only"))
+    if report.ledger.water_l is not None:
+        found.append(("water", f"{figures(report.ledger.water_l)} L", "at the site"))
+    if report.efficiency is not None:
+        per_token_j, samples = report.efficiency.per_token_j, figures(report.efficiency.samples_per_j)
+        token = "" if per_token_j is None else f"{figures(per_token_j)} J/token, "
+        found.append(("training", f"{figures(report.efficiency.per_sample_j)} J/sample", f"{token}{samples} samples/J"))
+    return found
+
+
+def signed_grams(emissions_g: float) -> str:
+    """Grams with their sign: a revision's."""
+    return grams(emissions_g) if emissions_g <= 0 else f"+{grams(emissions_g)}"
+
+
 def summary(report: Report) -> str:
     """One line under the headline: grams, joules, state and step."""
     facts, compared = report.facts, report.savings

@@ -18,7 +18,10 @@ KEYS = {
     "job", "state", "step", "metrics", "segments", "workers", "phases", "energy_j", "unmetered_s", "pue", "emissions_g",
     "run_now_emissions_g", "saved_g", "saved_percent", "signal",
 }  # fmt: skip
-ADDED = {"notes", "overhead_j", "water_l"}
+ADDED = {
+    "notes", "overhead_j", "water_l", "site_saved_g", "revised_g", "marginal_emissions_g", "uncertainty",
+    "per_sample_j", "per_token_j",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("make", [demo, cluster])

@@ -1,0 +1,44 @@
+"""Joules of training by sample and by token.
+In: an Account and its Ledger. Out: an Efficiency; None where the spec gives no batch, or where too little was metered.
+The report shows it, so that runs of one model can be compared whatever the grid.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import fsum
+
+from orchestrator.account import Account, own_rows
+
+UNMETERED_AT_MOST = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """Of phase train alone: loading, checkpoints and evaluation are left out, steps done twice are counted twice."""
+
+    per_sample_j: float
+    per_token_j: float | None
+
+    @property
+    def samples_per_j(self) -> float:
+        """Samples trained by a joule."""
+        return 1 / self.per_sample_j
+
+
+def efficiency_of(facts: Account) -> Efficiency | None:
+    """Joules of phase train / (steps trained x batch size), and by token with the sequence length.
+
+    A segment that runs is left out where others have ended, for its newest rows are still with the meters.
+    """
+    ended = [segment for segment in facts.segments if segment.ended_at is not None]
+    segments = {segment.segment_id for segment in ended or facts.segments}
+    rows = [row for row in own_rows(facts) if row.phase == "train" and row.segment_id in segments]
+    blind_s = fsum((row.end - row.start).total_seconds() for row in rows if row.energy_j is None)
+    seconds = fsum((row.end - row.start).total_seconds() for row in rows)
+    energy_j = fsum(row.energy_j or 0.0 for row in rows)
+    steps = sum(max(0, s.end_step - s.start_step) for s in facts.segments if s.segment_id in segments)
+    if not facts.batch_size or not steps or not energy_j or blind_s > UNMETERED_AT_MOST * seconds:
+        return None
+    per_sample_j = energy_j / (steps * facts.batch_size)
+    return Efficiency(per_sample_j, per_sample_j / facts.sequence_length if facts.sequence_length else None)

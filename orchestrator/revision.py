@@ -1,0 +1,50 @@
+"""What else the same joules would be charged: by the intensities first known, and by marginal ones.
+In: an Account. Out: grams, and how far a revision moved them; None where an intensity is missing.
+The report shows them beside what is charged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from math import fsum
+
+from orchestrator.account import Account, end_of
+from orchestrator.charge import Curve
+from orchestrator.ledger import curves_of, drawn
+
+KNOWN_AT_LEAST = 1 - 1e-6
+
+
+def revised_g(facts: Account) -> float | None:
+    """Operational grams by the newest intensities less those by what was first known of each moment.
+
+    What was first known is a forecast, mostly: the figure says how far a report has moved since it could first be made.
+    """
+    newest = drawn(facts, curves_of(facts))
+    if not newest.known_j:
+        return None
+    return newest.operational_g - drawn(facts, curves_of(facts, first=True)).operational_g
+
+
+def marginal_g(facts: Account) -> float | None:
+    """Operational grams by marginal intensities, where they are known for all of the energy: for scheduling only."""
+    said = [*facts.marginal, *(given for given in facts.intensities if given.signal == "marginal")]
+    if not said:
+        return None
+    by_marginal = drawn(facts, curves_of(replace(facts, intensities=said)))
+    if not by_marginal.energy_j or by_marginal.known_j < by_marginal.energy_j * KNOWN_AT_LEAST:
+        return None
+    return by_marginal.operational_g
+
+
+def forecast_h(facts: Account) -> float:
+    """Hours of the job's segments that only a forecast charges yet."""
+    curves = curves_of(facts)
+    found = []
+    for segment in facts.segments:
+        end = end_of(segment, facts)
+        curve = curves.get(segment.zone, Curve(()))
+        share = fsum(share for piece, share in curve.overlaps(segment.started_at, end) if piece.kind == "forecast")
+        found.append(share * ((end - segment.started_at) / timedelta(hours=1)))
+    return fsum(found)
