@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import func, select
 
-from jobs.spec import LowtideError, Unavailable, iso
+from jobs.spec import InputError, LowtideError, Unavailable
 from orchestrator.controller import utcnow
+from orchestrator.http.faults import SignalFault
 from orchestrator.predict import improve
 from orchestrator.signal.chain import Purpose
-from orchestrator.http.faults import SignalFault
 from orchestrator.signal.forecast import Forecast, modal_gap_s
 from orchestrator.signal.sources import Signals
 from orchestrator.site import Site
@@ -46,10 +46,15 @@ class Refresher:
         self._signals = Signals.of(site)
         self._signals.check()
 
-    def once(self, zones: Iterable[str] | None = None) -> None:
-        """Ask for every zone of the site, or for some, that its slot has not been asked for yet."""
+    def once(self, zones: Iterable[str] | None = None) -> dict[str, LowtideError]:
+        """Ask for every zone of the site, or for some, that its slot has not been asked for yet.
+
+        Returns the faults by zone: a zone whose provider or file is wrong keeps no other from its forecast.
+        """
+        asked = list(self._site.zones if zones is None else zones)
         with ThreadPoolExecutor(AT_ONCE, "refresh") as pool:
-            list(pool.map(self._refresh, self._site.zones if zones is None else zones))
+            faults = dict(zip(asked, pool.map(self._refresh, asked), strict=True))
+        return {zone: fault for zone, fault in faults.items() if fault is not None}
 
     def forever(self, stop: threading.Event, every_s: float) -> None:
         """Go on until `stop` is set; a fault is kept in the store and the next round tries again."""
@@ -60,38 +65,50 @@ class Refresher:
                 log.warning("%s", fault)
             stop.wait(every_s)
 
-    def _refresh(self, zone: str) -> None:
+    def _refresh(self, zone: str) -> LowtideError | None:
+        """Ask for one zone; the first fault of its purposes."""
+        faults = []
         purposes: tuple[Purpose, ...] = ("plan", "charge") if self._site.zones[zone].charges_apart else ("plan",)
         for purpose in purposes:
             now = utcnow()
             if self._due(zone, purpose, now):
-                self._ask(zone, purpose, now, charges=purpose == purposes[-1])
+                faults.append(self._ask(zone, purpose, now, charges=purpose == purposes[-1]))
+        return next(filter(None, faults), None)
 
     def _due(self, zone: str, purpose: Purpose, now: datetime) -> bool:
-        """True where this slot was not asked for yet, or the answer was a fault: whoever failed is held off below."""
+        """True where this slot was not asked for yet, or others were asked, or the answer was a fault.
+
+        Whoever failed is held off below.
+        """
         with self._store.read() as session:
             row = forecasts.tried(session, zone, purpose)
             return (
-                row is None or row.fault is not None or self._site.slot_start(row.tried_at) < self._site.slot_start(now)
+                row is None
+                or row.fault is not None
+                or not forecasts.is_of(row, self._source(zone, purpose))
+                or self._site.slot_start(row.tried_at) < self._site.slot_start(now)
             )
 
-    def _ask(self, zone: str, purpose: Purpose, now: datetime, charges: bool) -> None:
+    def _source(self, zone: str, purpose: Purpose) -> str:
+        return self._signals.chain(zone, purpose).source
+
+    def _ask(self, zone: str, purpose: Purpose, now: datetime, charges: bool) -> LowtideError | None:
         try:
             given = self._signals.forecast(zone, now, purpose)
-        except SignalFault as fault:
+        except (SignalFault, InputError) as fault:
             log.warning("%s", fault)
             with self._store.write() as session:
-                forecasts.keep(session, zone, purpose, now, None, str(fault))
-            return
+                forecasts.keep(session, zone, purpose, now, None, str(fault), self._source(zone, purpose))
+            return fault
         self._measured(zone, purpose, given, now)
         better = self._improved(given, now) if purpose == "plan" else given
-        fault_text = f"no provider answers; the answer of {iso(given.fetched_at)} stands" if given.stale else None
         with self._store.write() as session:
-            forecasts.keep(session, zone, purpose, now, better, fault_text)
+            forecasts.keep(session, zone, purpose, now, better, given.fault, self._source(zone, purpose))
             if not given.stale:
                 forecasts.keep_earlier(session, given)
             if charges:
                 facts.add_current(session, given, now)
+        return None
 
     def _improved(self, given: Forecast, now: datetime) -> Forecast:
         with self._store.read() as session:
@@ -123,7 +140,7 @@ class Refresher:
         try:
             # Up to the end of the slot in progress: what a provider has of it already is asked for with the rest.
             found = self._signals.measured(zone, start, began + timedelta(seconds=slot_s), purpose)
-        except Unavailable as fault:
+        except (Unavailable, InputError) as fault:
             log.info("%s", fault)
             found = None
         with self._store.write() as session:

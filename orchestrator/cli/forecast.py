@@ -31,12 +31,11 @@ def forecast(site_file: Path | None, zone: str, as_json: bool, how_good: bool) -
     with desk(site_file) as at:
         if zone not in at.site.zones:
             raise InputError(f"ZONE: the site has no zone {zone!r}; it has {', '.join(at.site.zones)}")
-        Refresher(at.store, at.site).once([zone])
+        fault = Refresher(at.store, at.site).once([zone]).get(zone)
         with at.store.read() as session:
             found = forecasts.newest(session).get(zone)
-            fault = forecasts.fault_of(session, zone)
         if found is None:
-            raise Unavailable(f"no forecast of {zone}: {fault}")
+            raise (InputError if isinstance(fault, InputError) else Unavailable)(f"no forecast of {zone}: {fault}")
         if how_good:
             _backtest(at, found, as_json)
         elif as_json:
@@ -78,7 +77,7 @@ def _table(found: Forecast, result: Backtest, earlier: int) -> None:
     console.print(table)
     console.print("in brackets: how many of 100 hours were inside the 80 % interval")
     if result.corrects is None:
-        console.print(f"forecasts are not corrected yet: {earlier} earlier ones are kept, too few to judge by")
+        console.print(f"forecasts are not corrected yet: earlier ones kept: {earlier}, too few to judge by")
     else:
         verdict = "are corrected: it helps here" if result.corrects else "stay as given: to correct them does not help"
         console.print(f"forecasts {verdict}, by {earlier} earlier ones")
@@ -98,13 +97,15 @@ def _show(found: Forecast, now: datetime) -> None:
     now_g = found.at(now)
     console.print(f"{found.zone}: {'unknown' if now_g is None else f'{now_g:.0f} g/kWh'} now, {found.signal}{stale}")
     for line in _sources(found, now):
-        console.print(f"  {line}")
+        console.print(f"  {line}", markup=False, soft_wrap=True)
     drawn = _curve(found, now, min(max(shutil.get_terminal_size().columns, _COLUMNS[0]), _COLUMNS[1]))
     print(drawn if console.is_terminal else _plain(drawn))
 
 
 def _sources(found: Forecast, now: datetime) -> Iterator[str]:
-    """Who says what, until when."""
+    """Who says what, until when, and why there is nothing newer."""
+    if found.fault is not None:
+        yield f"no newer one: {found.fault}"
     for kind, group in groupby(found.points, key=lambda point: point.kind):
         points = list(group)
         who = "extended from the zone's history" if kind == "extended" else f"{kind} by {found.provider}"

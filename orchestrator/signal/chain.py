@@ -51,6 +51,11 @@ class Chain:
         return frozenset(link.provider.signal for link in self.links)
 
     @property
+    def source(self) -> str:
+        """The text that tells it from every other chain, by the sources of its links."""
+        return "; ".join(link.source for link in self.links)
+
+    @property
     def has_renewable(self) -> bool:
         """Whether a forecast along it can carry renewable shares."""
         return any(bool(getattr(link.provider, "has_renewable", False)) for link in self.links)

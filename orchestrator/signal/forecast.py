@@ -59,6 +59,8 @@ class Forecast:
     factor: Literal["lifecycle", "direct"] | None = None
     stale: bool = False
     """True where the provider failed and this is an earlier answer."""
+    fault: str | None = None
+    """What its providers said instead of a new one, where it is stale."""
     note: str | None = None
     """What readers must know of the numbers, such as that they are generated."""
     renewable: tuple[Share, ...] = ()

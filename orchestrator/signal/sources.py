@@ -106,8 +106,9 @@ class Signals:
         if any(not isinstance(fault, SignalRefused) for fault in faults):
             for link in links:
                 if (kept := self._last_good.find(link.source, now)) is not None:
-                    log.warning("%s; planning by the answer of %s", _together(faults), iso(kept.fetched_at))
-                    return kept
+                    why = _together(faults)
+                    log.warning("%s; planning by the answer of %s", why, iso(kept.fetched_at))
+                    return replace(kept, fault=why)
         raise _one(faults)
 
     def measured(self, zone: str, start: datetime, end: datetime, purpose: Purpose = "charge") -> Measured | None:

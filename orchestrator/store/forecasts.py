@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any, cast
 
 from sqlalchemy import delete, func, select
@@ -24,16 +24,35 @@ EARLIER_EVERY = timedelta(hours=3)
 """How far apart the forecasts are that stay for comparison: enough for every lead time, and small."""
 EARLIER_KEPT = timedelta(days=60)
 _HOUR_S = 3600.0
+_FORM = "columns"
+"""Forecasts that an earlier version kept in another form are as none: the next refresh brings new ones."""
 
 
 def keep(
-    session: Session, zone: str, purpose: Purpose, now: datetime, forecast: Forecast | None, fault: str | None
+    session: Session,
+    zone: str,
+    purpose: Purpose,
+    now: datetime,
+    forecast: Forecast | None,
+    fault: str | None,
+    source: str = "",
 ) -> None:
-    """Keep the newest forecast of a zone; a fault leaves the earlier one in place and says so."""
+    """Keep the newest forecast of a zone; a fault leaves the earlier one in place and says so.
+
+    `source` tells who was asked: what others forecast, whom the site file named before, does not stay.
+    """
     row = _row(session, zone, purpose, now)
     row.tried_at, row.fault = now, fault
     if forecast is not None:
-        row.forecast = to_json(forecast)
+        row.forecast = {"form": _FORM, "source": source, **_stored(forecast)}
+    elif not is_of(row, source):
+        row.forecast = None
+
+
+def is_of(row: ForecastRow, source: str) -> bool:
+    """Whether a row's forecast is one that these providers gave, in the form in which forecasts are kept now."""
+    kept = row.forecast or {}
+    return (kept.get("form"), kept.get("source")) == (_FORM, source)
 
 
 def asked_measured(session: Session, zone: str, purpose: Purpose, now: datetime) -> None:
@@ -53,21 +72,15 @@ def newest(session: Session, purpose: Purpose = "plan") -> dict[str, Forecast]:
     """The newest forecast of every zone that has one; stale where its providers have failed since."""
     found = {}
     for row in session.scalars(select(ForecastRow).where(ForecastRow.purpose == purpose)):
-        if row.forecast is not None:
-            forecast = from_json(row.forecast)
-            found[row.zone] = replace(forecast, stale=forecast.stale or row.fault is not None)
+        if row.forecast is not None and row.forecast.get("form") == _FORM:
+            forecast = _restored(row.forecast)
+            found[row.zone] = replace(forecast, stale=forecast.stale or row.fault is not None, fault=row.fault)
     return found
 
 
 def tried(session: Session, zone: str, purpose: Purpose) -> ForecastRow | None:
     """When a zone's forecast and its actuals were last asked for, and what came; None before the first time."""
     return session.get(ForecastRow, (zone, purpose))
-
-
-def fault_of(session: Session, zone: str, purpose: Purpose = "plan") -> str | None:
-    """What the providers of a zone said when they were last asked, where that was no forecast."""
-    row = session.get(ForecastRow, (zone, purpose))
-    return row.fault if row is not None else None
 
 
 def keep_earlier(session: Session, forecast: Forecast) -> None:
@@ -145,6 +158,7 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
         "issued_at": iso(forecast.issued_at) if forecast.issued_at else None,
         "fetched_at": iso(forecast.fetched_at),
         "stale": forecast.stale,
+        "fault": forecast.fault,
         "factor": forecast.factor,
         "note": forecast.note,
         "points": [_point_json(point) for point in forecast.points],
@@ -152,28 +166,51 @@ def to_json(forecast: Forecast) -> dict[str, Any]:
     }
 
 
-def from_json(document: dict[str, Any]) -> Forecast:
-    """The forecast that `to_json` wrote."""
+def _point_json(point: Point) -> dict[str, Any]:
+    return {**point._asdict(), "start": iso(point.start), "end": iso(point.end)}
+
+
+def _stored(forecast: Forecast) -> dict[str, Any]:
+    """The forecast by columns, with times in seconds since 1970: a pass reads those of all zones."""
+    return {
+        "zone": forecast.zone,
+        "provider": forecast.provider,
+        "signal": forecast.signal,
+        "issued_at": iso(forecast.issued_at) if forecast.issued_at else None,
+        "fetched_at": iso(forecast.fetched_at),
+        "stale": forecast.stale,
+        "factor": forecast.factor,
+        "note": forecast.note,
+        "points": _columns(forecast.points),
+        "renewable": _columns(forecast.renewable),
+    }
+
+
+def _columns(slots: Sequence[Point] | Sequence[Share]) -> list[list[Any]]:
+    columns = [list(column) for column in zip(*slots, strict=True)]
+    return [[moment.timestamp() for moment in column] for column in columns[:2]] + columns[2:]
+
+
+def _restored(document: dict[str, Any]) -> Forecast:
+    """The forecast that `_stored` wrote."""
     return Forecast(
         zone=document["zone"],
         provider=document["provider"],
         signal=document["signal"],
-        points=tuple(_point(point) for point in document["points"]),
+        points=tuple(map(Point, *_timed(document["points"]))),
         fetched_at=utc(document["fetched_at"]),
         issued_at=utc(document["issued_at"]) if document["issued_at"] else None,
         factor=document["factor"],
         stale=document["stale"],
         note=document["note"],
-        renewable=tuple(Share(utc(s["start"]), utc(s["end"]), s["percent"]) for s in document["renewable"]),
+        renewable=tuple(map(Share, *_timed(document["renewable"]))),
     )
 
 
-def _point_json(point: Point) -> dict[str, Any]:
-    return {**point._asdict(), "start": iso(point.start), "end": iso(point.end)}
-
-
-def _point(document: dict[str, Any]) -> Point:
-    return Point(**{**document, "start": utc(document["start"]), "end": utc(document["end"])})
+def _timed(columns: list[list[Any]]) -> list[list[Any]]:
+    """Columns with their times; none at all becomes a column of none, so that nothing comes of it."""
+    times = [[datetime.fromtimestamp(at_s, timezone.utc) for at_s in column] for column in columns[:2]]
+    return [*times, *columns[2:]] or [[]]
 
 
 def latest_start(session: Session, zone: str, providers: Sequence[str]) -> datetime | None:

@@ -8,10 +8,12 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from jobs.spec import iso
 from orchestrator.http.session import shared
 from orchestrator.refresh import AHEAD, HISTORY, Refresher
+from orchestrator.signal.chain import Purpose
 from orchestrator.site import Site, resolve_site
 from orchestrator.store import Store, facts, forecasts
 from tests.unit.orchestrator.loopback import Asked, ProviderServer, Reply
@@ -34,6 +36,12 @@ def past_of(asked: Asked) -> Reply:
             rows.append({"carbonIntensity": shape(at), "datetime": stamp(at), "isEstimated": False})
         at += HOUR
     return Reply({"zone": "DE", "data": rows, "temporalGranularity": "hourly"})
+
+
+def fault_of(session: Session, zone: str, purpose: Purpose) -> str | None:
+    """What the providers of a zone said when they were last asked, where that was no forecast."""
+    row = forecasts.tried(session, zone, purpose)
+    return row.fault if row is not None else None
 
 
 @pytest.fixture
@@ -112,7 +120,7 @@ def test_a_fault_is_kept_with_its_words(site: Site, store: Store, maps: Provider
     Refresher(store, site).once()
     with store.read() as session:
         assert forecasts.newest(session) == {}
-        assert "electricity_maps: zone DE: the key" in str(forecasts.fault_of(session, "DE"))
+        assert "electricity_maps: zone DE: the key" in str(fault_of(session, "DE", "plan"))
 
 
 def test_a_zone_that_plans_by_one_and_is_charged_by_another_keeps_both(tmp_path: Path, store: Store) -> None:
@@ -135,3 +143,46 @@ def test_only_the_zones_that_are_named_are_asked(tmp_path: Path, store: Store) -
     Refresher(store, site).once(["B"])
     with store.read() as session:
         assert forecasts.newest(session).keys() == {"B"}
+
+
+def test_another_provider_in_the_site_file_is_asked_at_once(tmp_path: Path, store: Store) -> None:
+    Refresher(store, site_of(tmp_path, {"provider": "demo"})).once()
+    (tmp_path / "de.csv").write_text(f"start_utc,g_per_kwh\n{iso(hour())},55\n{iso(hour(1))},56\n")
+    Refresher(store, site_of(tmp_path, {"provider": "csv", "file": "de.csv"})).once()
+    with store.read() as session:
+        assert forecasts.newest(session)["DE"].provider == "csv"
+
+
+def test_a_provider_that_the_site_file_names_no_more_is_not_planned_by_where_the_new_one_fails(
+    tmp_path: Path, store: Store, site: Site, maps: ProviderServer
+) -> None:
+    maps.on("forecast", Reply({"error": "Invalid auth-token"}, 401))
+    Refresher(store, site_of(tmp_path, {"provider": "demo"})).once()
+    Refresher(store, site).once()
+    with store.read() as session:
+        assert forecasts.newest(session) == {}
+
+
+def test_a_stale_forecast_says_what_its_providers_said(site: Site, store: Store, maps: ProviderServer) -> None:
+    Refresher(store, site).once()
+    shared(site.state / "cache").now = lambda: datetime.now(timezone.utc) + 2 * HOUR  # its answer is fresh no more
+    with store.write() as session:
+        row = forecasts.tried(session, "DE", "plan")
+        assert row is not None
+        row.tried_at = hour(-1)
+    maps.on("forecast", Reply({"error": "maintenance"}, 408))
+    Refresher(store, site).once()
+    with store.read() as session:
+        found = forecasts.newest(session)["DE"]
+    assert found.stale
+    assert found.fault is not None and "electricity_maps: zone DE: " in found.fault and "maintenance" in found.fault
+
+
+def test_a_zone_whose_file_is_wrong_keeps_no_other_from_its_forecast(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "a.csv").write_text("start_utc,g_per_kwh\n2020-01-01T00:00:00Z,much\n")
+    zones = {"A": {"provider": "csv", "file": "a.csv"}, "B": {"provider": "demo"}}
+    faults = Refresher(store, resolve_site({"zones": zones}, tmp_path, "test")).once()
+    assert faults.keys() == {"A"}
+    with store.read() as session:
+        assert forecasts.newest(session).keys() == {"B"}
+        assert "line 2: g_per_kwh: 'much'" in str(fault_of(session, "A", "plan"))

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from jobs.spec import iso
+from orchestrator.store import Store, forecasts
 from tests.unit.orchestrator.cli.conftest import Lowtide
 
 
@@ -33,6 +34,31 @@ def test_the_curve_says_who_said_what_until_when(lowtide: Lowtide) -> None:
     assert "forecast by csv" in out
     assert "extended from the zone's history" in out
     assert "80 % interval" in out
+
+
+def test_a_stale_curve_says_why_there_is_no_newer_one(lowtide: Lowtide, tmp_path: Path) -> None:
+    assert lowtide("forecast", "DE")[0] == 0
+    store = Store(f"sqlite:///{tmp_path / 'state' / 'lowtide.db'}")
+    with store.write() as session:
+        row = forecasts.tried(session, "DE", "plan")
+        assert row is not None
+        row.tried_at -= timedelta(hours=1)
+    store.close()
+    (tmp_path / "de.csv").write_text("start_utc,g_per_kwh\n2020-01-01T00:00:00Z,1\n2020-01-01T01:00:00Z,[2]\n")
+    code, out, _ = lowtide("forecast", "DE")
+    assert (
+        "stale: fetched" in out
+        and "no newer one: " in out
+        and "de.csv: line 3: g_per_kwh: '[2]' is no intensity" in out
+        and code == 0
+    )
+
+
+def test_a_wrong_file_is_the_users_input(lowtide: Lowtide, tmp_path: Path) -> None:
+    (tmp_path / "de.csv").write_text("start_utc,g_per_kwh\n2020-01-01T00:00:00Z,much\n")
+    code, out, err = lowtide("forecast", "DE")
+    assert (code, out) == (2, "")
+    assert "line 2: g_per_kwh: 'much' is no intensity" in err and err.count("\n") == 1
 
 
 def test_the_json_has_a_week_ahead_with_intervals(lowtide: Lowtide) -> None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, inspect, text
+from sqlalchemy.orm import Session
 
+from orchestrator.signal.chain import Purpose
 from orchestrator.signal.forecast import Forecast, Point, Share
 from orchestrator.signal.measured import Measured
 from orchestrator.store import Store, facts, forecasts
@@ -18,6 +20,12 @@ from tests.unit.orchestrator.store.earlier import unchained
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
+
+
+def fault_of(session: Session, zone: str, purpose: Purpose) -> str | None:
+    """What the providers of a zone said when they were last asked, where that was no forecast."""
+    row = forecasts.tried(session, zone, purpose)
+    return row.fault if row is not None else None
 
 
 @pytest.fixture
@@ -41,6 +49,43 @@ def test_a_forecast_comes_back_as_it_was_kept(store: Store) -> None:
         assert forecasts.newest(session) == {"DE": kept}
 
 
+def test_a_fault_leaves_the_earlier_forecast_and_says_why_it_is_stale(store: Store) -> None:
+    with store.write() as session:
+        forecasts.keep(session, "DE", "plan", NOW, given([100.0]), None, "DE electricity_maps")
+        forecasts.keep(session, "DE", "plan", NOW + HOUR, None, "out of order", "DE electricity_maps")
+    with store.read() as session:
+        assert forecasts.newest(session) == {"DE": replace(given([100.0]), stale=True, fault="out of order")}
+
+
+def test_what_others_forecast_does_not_stay_once_the_zone_has_other_providers(store: Store) -> None:
+    with store.write() as session:
+        forecasts.keep(session, "DE", "plan", NOW, given([100.0]), None, "DE demo")
+        forecasts.keep(session, "DE", "plan", NOW + HOUR, None, "out of order", "DE electricity_maps")
+    with store.read() as session:
+        assert forecasts.newest(session) == {}
+
+
+def test_a_forecast_in_the_form_of_an_earlier_version_is_as_none(store: Store) -> None:
+    with store.write() as session:
+        forecasts.keep(session, "DE", "plan", NOW, given([100.0]), None)
+        row = forecasts.tried(session, "DE", "plan")
+        assert row is not None
+        row.forecast = {"zone": "DE", "points": [{"start": "2026-03-01T12:00:00Z"}]}
+    with store.read() as session:
+        row = forecasts.tried(session, "DE", "plan")
+        assert row is not None and not forecasts.is_of(row, "")
+        assert forecasts.newest(session) == {}
+
+
+def test_moments_between_seconds_come_back_as_they_were(store: Store) -> None:
+    edge = NOW + timedelta(hours=1, microseconds=123457)
+    kept = replace(given([]), points=(Point(NOW, edge, 100.0), Point(edge, edge + HOUR, None)))
+    with store.write() as session:
+        forecasts.keep(session, "DE", "plan", NOW, kept, None)
+    with store.read() as session:
+        assert forecasts.newest(session) == {"DE": kept}
+
+
 def test_what_a_zone_plans_by_and_is_charged_by_are_kept_apart(store: Store) -> None:
     with store.write() as session:
         forecasts.keep(session, "DE", "plan", NOW, given([100.0]), None)
@@ -48,7 +93,7 @@ def test_what_a_zone_plans_by_and_is_charged_by_are_kept_apart(store: Store) -> 
     with store.read() as session:
         assert forecasts.newest(session, "plan").keys() == {"DE"}
         assert forecasts.newest(session, "charge") == {}
-        assert forecasts.fault_of(session, "DE", "charge") == "no answer"
+        assert fault_of(session, "DE", "charge") == "no answer"
 
 
 def test_earlier_forecasts_are_hourly_means_some_hours_apart_and_old_ones_go(store: Store) -> None:

@@ -118,7 +118,8 @@ def test_a_fault_keeps_the_earlier_forecast_and_says_why(store: Store) -> None:
     with store.read() as session:
         kept = forecasts.newest(session)["DE"]
         assert (kept.at(NOW + timedelta(minutes=1)), kept.stale) == (300, True)
-        assert forecasts.fault_of(session, "DE") == "electricity_maps: zone DE: no answer"
+        row = forecasts.tried(session, "DE", "plan")
+        assert row is not None and row.fault == "electricity_maps: zone DE: no answer"
 
 
 def test_refuses_a_time_without_a_zone(store: Store) -> None:
