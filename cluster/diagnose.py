@@ -19,7 +19,7 @@ _TMPDIR_AT_LEAST_BYTES = 2 * 1024**3
 
 def diagnose() -> list[Finding]:
     """Every finding, in the order in which they would stop a job."""
-    return [_compiler(), _installation(), *_packages(), _nvml(), _scratch()]
+    return [_compiler(), _installation(), *_packages(), _nvml(), _rapl(), _scratch()]
 
 
 def _compiler() -> Finding:
@@ -51,6 +51,12 @@ def _nvml() -> Finding:
     found = devices()
     text = f"{len(found)} GPUs" if found else "no GPU answers; CPU energy is estimated, and every report says so"
     return Finding("NVML", True, text)
+
+
+def _rapl() -> Finding:
+    from cluster.meter.rapl import advice
+
+    return Finding("RAPL", True, advice())
 
 
 def _scratch() -> Finding:

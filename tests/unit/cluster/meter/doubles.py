@@ -11,9 +11,10 @@ from pathlib import Path
 
 from cluster.api import MeterRow
 from cluster.meter.estimate import CoreWatts
-from cluster.meter.gpu import CounterGpu, Unreadable
+from cluster.meter.gpu import CounterGpu, Gpu, Slice, Unreadable
 from cluster.meter.meter import Meter
 from cluster.meter.process import HostTimes
+from cluster.meter.rapl import Rapl
 from cluster.meter.spool import Spool
 
 START_S = 1_800_000_000.0
@@ -94,6 +95,11 @@ class Bench:
     host: SetHost = field(default_factory=SetHost)
     counters: dict[str, SetCounter] = field(default_factory=lambda: {"GPU-a": SetCounter(), "GPU-b": SetCounter()})
 
+    powercap: Path | None = None
+    watts: CoreWatts = WATTS
+    slices: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """MIG slices by UUID: their GPU and their share."""
+
     def __post_init__(self) -> None:
         self.meter = self.new_meter()
 
@@ -101,7 +107,18 @@ class Bench:
         """A meter as after a restart of its process."""
         gpus = [CounterGpu(uuid, counter) for uuid, counter in self.counters.items()]
         self.spool = Spool(self.folder, "boot")
-        return Meter(self.spool, self.slot_s, gpus, self.host, self.clock, WATTS, node="host")
+        by_uuid = {gpu.uuid: gpu for gpu in gpus}
+
+        def find(uuid: str) -> Gpu | Slice | None:
+            if uuid not in self.slices:
+                return None
+            parent, share = self.slices[uuid]
+            return Slice(uuid, by_uuid[parent], share)
+
+        rapl = Rapl.of(self.powercap) if self.powercap else None
+        return Meter(
+            self.spool, self.slot_s, gpus, self.host, self.clock, self.watts, node="host", rapl=rapl, find=find
+        )
 
     def crash(self) -> None:
         """End the meter as kill -9 does: nothing is written, the lock goes."""

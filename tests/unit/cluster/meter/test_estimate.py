@@ -8,12 +8,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from cluster.meter import Owner
 from cluster.meter.estimate import CoreWatts
 from cluster.meter.process import LocalHost
 from jobs.spec import InputError
+from tests.unit.cluster.meter.doubles import Bench, total_j
 
 SPIN = "import time\nwhile time.process_time() < {spent_s}: pass\n"
 PARENT = (
@@ -81,3 +84,35 @@ def test_a_meter_needs_no_ray() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     assert out.stdout.strip() == "False"
+
+
+def test_the_processors_power_is_shared_by_cores_with_memory_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOWTIDE_CPU_TDP_W", "320")
+    assert CoreWatts.from_environment(cores=64) == CoreWatts(5.0, pytest.approx(1.5), 0.4, dram_apart=True)
+    monkeypatch.setenv("LOWTIDE_DRAM_W_PER_GIB", "0.25")
+    monkeypatch.setenv("LOWTIDE_CPU_IDLE_W_PER_CORE", "1")
+    assert CoreWatts.from_environment(cores=64) == CoreWatts(5.0, 1.0, 0.25, dram_apart=True)
+    monkeypatch.setenv("LOWTIDE_CPU_W_PER_CORE", "5")
+    with pytest.raises(InputError, match="LOWTIDE_CPU_TDP_W and LOWTIDE_CPU_W_PER_CORE are both set"):
+        CoreWatts.from_environment()
+
+
+def test_memory_is_estimated_by_its_size_where_the_cores_watts_leave_it_out(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, watts=CoreWatts(5.0, 1.5, 0.25, dram_apart=True))
+    bench.run_process(7)
+    bench.meter.register(Owner("job", "job-1", 0, 7))
+    bench.pass_s(10, busy={7: 20})
+    bench.meter.mark("job-1", 0, "train")
+    bench.pass_s(10)
+    bench.meter.stop()
+    memory = [row for row in bench.spool.pull() if row.device == "dram"]
+    assert {row.source for row in memory} == {"estimated"}
+    assert total_j(memory) == pytest.approx(0.25 * 64 * 20)
+    assert total_j(row for row in memory if row.rank == 0) == pytest.approx(0.25 * 64 * 10), "while it used all cores"
+
+
+def test_memory_is_part_of_the_default_watts(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.pass_s(10)
+    bench.meter.stop()
+    assert {row.device for row in bench.spool.pull()} == {"cpu", "GPU-a", "GPU-b"}

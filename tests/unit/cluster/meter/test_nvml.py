@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from cluster.meter.gpu import SAMPLE_S
-from tests.nvml import build
 from tests.nvml.curves import energy_j
+from tests.unit.cluster.meter.standin import environment, python
 
 WATCH = """
 import json, sys, time
@@ -36,25 +35,6 @@ while (end := read()).monotonic_s < start.monotonic_s + duration_s: time.sleep(p
 print(json.dumps({"start_s": start.utc_us / 1e6, "end_s": end.utc_us / 1e6,
     "gpus": [[gpu.uuid, gpu.source, gpu.take()] for gpu in gpus]}))
 """
-
-
-@pytest.fixture(scope="session")
-def standin(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if build.compiler() is None:
-        pytest.skip("no C compiler for the NVML stand-in")
-    return build.build(tmp_path_factory.mktemp("nvml"))
-
-
-def environment(folder: Path, **settings: str) -> dict[str, str]:
-    return {**build.environment(folder, **settings), "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-def python(code: str, env: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments], env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
 
 
 SHAPES = ("square", "sawtooth", "bursty")
