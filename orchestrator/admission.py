@@ -20,8 +20,6 @@ from orchestrator.signal.sources import Signals
 from orchestrator.site import Site
 
 LATER: dict[str, str] = {
-    "carbon.min_run": "carbon.max_intensity or a larger slot in the site file",
-    "carbon.max_pauses": "carbon.policy: now, or a later finish_by",
     "carbon.budget": "carbon.max_intensity",
     "workers.power_limit": "the power limit that the GPUs have now",
     "working_dir": "an installed package, or files that the nodes share",

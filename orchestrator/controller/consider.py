@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from math import inf
 
 from jobs.spec import InputError, JobSpec, Unavailable
 from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, decide
@@ -19,7 +20,7 @@ from orchestrator.plan.problem import Current, Plan, Problem
 from orchestrator.plan.record import document, read
 from orchestrator.site import Site
 from orchestrator.store.jobs import spec_of
-from orchestrator.store.schema import Job
+from orchestrator.store.schema import Job, Segment
 
 PLANNING_S = 0.4
 """Seconds a pass spends on planning jobs that do not run; those left over keep their plan until the next pass."""
@@ -74,11 +75,19 @@ def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: date
         learned=look.learned[job.likeness],
         curves=look.curves,
         zones=site.zones_for(spec),
-        current=Current(running.zone, running.workers) if running else None,
+        current=_current(running, look.now) if running else None,
+        calibrates=running is not None and running.reason == "calibrate",
+        pauses=sum(s.ended == "paused" and s.reason != "calibrate" for s in look.segments.get(job.id, ())),
         has_run=bool(look.segments.get(job.id)),
         last_zone=job.zone,
         window_end=window_end,
     )
+
+
+def _current(running: Segment, now: datetime) -> Current:
+    """What runs, and for how long; a calibration is done whenever it is."""
+    ran_s = inf if running.reason == "calibrate" else max(0.0, (now - running.ordered_at).total_seconds())
+    return Current(running.zone, running.workers, ran_s)
 
 
 def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effort) -> tuple[Plan | None, str | None]:
@@ -88,7 +97,7 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
     a thousand waiting jobs plan anew, they take their turns over several passes; a running job never waits.
     """
     zones = sorted(problem.zones)
-    made_from = (framing.step, framing.steps, framing.learned, framing.window_end, framing.has_run)
+    made_from = (framing.step, framing.steps, framing.learned, framing.window_end, framing.has_run, framing.pauses)
     planned_for = digest((made_from, [(zone, look.versions[zone]) for zone in zones]))
     if framing.current is None:
         standing = read(job.plan) if job.plan is not None else None

@@ -41,6 +41,10 @@ class Framing:
     """Where its newest checkpoint lies: to start elsewhere is a move."""
     window_end: datetime | None
     """End of a window that `lowtide window` opened: nothing is planned past it."""
+    calibrates: bool = False
+    """True where the segment that runs was started to measure: it may end at any time."""
+    pauses: int = 0
+    """How many pauses it has had; the end of a calibration is none."""
 
 
 @dataclass(frozen=True)
@@ -113,8 +117,18 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         last_zone=framing.last_zone,
         max_g_per_kwh=spec.carbon.max_intensity_g_per_kwh,
         min_renewable_percent=spec.carbon.min_renewable_percent,
+        min_run_s=spec.carbon.min_run_s or 0.0,
+        max_pauses=_pauses_left(framing),
         basis="measured" if measured(framing) else "assumed",
     )
+
+
+def _pauses_left(framing: Framing) -> int | None:
+    """How many pauses may still come. A running calibration may end besides: that counts as none."""
+    most = framing.spec.carbon.max_pauses
+    if most is None:
+        return None
+    return max(0, most - framing.pauses) + (framing.current is not None and framing.calibrates)
 
 
 def _open_spans(framing: Framing) -> tuple[tuple[datetime, datetime], ...] | None:

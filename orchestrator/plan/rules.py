@@ -61,14 +61,20 @@ def kept(cells: Lattice, runs: list[Run]) -> bool:
 
 
 def keeping(cells: Lattice, runs: list[Run] | None) -> list[Run] | None:
-    """Runs that keep the rules: short ones made longer, short gaps filled, the end of the job come sooner for it.
+    """Runs that keep the rules: short ones made longer, short gaps filled; then the end of the job comes sooner.
 
-    None where that cannot be done in cells that may be used.
+    Where what is made longer is slower than what it replaces, the end comes later. None where none of it can be done
+    in cells that may be used.
     """
-    while runs is not None and not kept(cells, runs):
+    for _ in range(3 * len(cells.is_open) + 8):  # each round fills a cell or a part of one
+        if runs is None or kept(cells, runs):
+            return runs
         longer = _longer(cells, runs)
-        runs = until_done(cells, longer) if longer is not None else None
-    return runs
+        if longer is not None and (done := until_done(cells, longer)) is None:
+            longer = _extended(cells, longer, len(longer) - 1, cells.end_s)
+            done = until_done(cells, longer) if longer is not None else None
+        runs = done if longer is not None else None
+    return None
 
 
 def _longer(cells: Lattice, runs: list[Run]) -> list[Run] | None:

@@ -53,7 +53,7 @@ REFUSED = [
         {"workers": {"count": 4, "gpus": 1}},
         "job.yaml: workers: 4 workers of 1 GPUs need 4, the site declares at most 2",
     ),
-    ({"carbon": {"max_pauses": 3}}, "job.yaml: carbon.max_pauses is not supported yet; remove it"),
+    ({"working_dir": "src"}, "job.yaml: working_dir is not supported yet; remove it"),
     ({"carbon": {"windows": ["61 22 * * * 8h"]}}, "job.yaml: carbon.windows: '61 22 * * *' is not a cron expression"),
     ({"carbon": {"windows": ["0 22 30 2 * 8h"]}}, "job.yaml: carbon.windows: "),
     ({"not_before": "2099-01-01T00:00:00Z"}, "is before not_before 2099-01-01T00:00:00Z; give a later time"),

@@ -12,7 +12,7 @@ from orchestrator.controller.frame import Framing, deadline, frame, opening
 from orchestrator.controller.learn import Learned
 from orchestrator.controller.outlook import Outlook
 from orchestrator.plan import plan
-from orchestrator.plan.problem import OperatingPoint, PauseCost, Problem, Stretch
+from orchestrator.plan.problem import Current, OperatingPoint, PauseCost, Problem, Stretch
 from orchestrator.site import Site
 
 T0 = datetime(2026, 3, 1, 22, tzinfo=timezone.utc)
@@ -95,3 +95,15 @@ def test_a_stale_forecast_is_planned_by_only_while_it_is_young_enough(age_h: flo
 def test_the_default_deadline_is_a_day_or_twice_the_length() -> None:
     assert deadline(FRAMING) == T0 + 24 * HOUR
     assert deadline(replace(FRAMING, steps=24 * 3600)) == T0 + 48 * HOUR
+
+
+@pytest.mark.parametrize(("calibrates", "left"), [(False, 1), (True, 2)])
+def test_the_rules_of_the_spec_reach_the_planner_less_what_has_been(calibrates: bool, left: int) -> None:
+    rules = SPEC.carbon.model_copy(update={"min_run_s": 1200.0, "max_pauses": 3})
+    framing = replace(FRAMING, spec=SPEC.model_copy(update={"carbon": rules}), pauses=2, calibrates=calibrates)
+    problem = frame(replace(framing, current=Current("DE", 1, 300.0)), None, SITE)
+    assert isinstance(problem, Problem)
+    assert (problem.min_run_s, problem.max_pauses) == (1200.0, left)
+    exhausted = frame(replace(framing, pauses=5), None, SITE)
+    assert isinstance(exhausted, Problem)
+    assert exhausted.max_pauses == 0
