@@ -5,6 +5,7 @@ The HTTP session puts every question that it keeps in such a flight.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ from filelock import FileLock, Timeout
 from jobs.spec import utc
 from orchestrator.http.faults import Reason, SignalFault, SignalGarbled, SignalOutage, SignalRefused
 from orchestrator.http.limits import Limits
-from orchestrator.http.notes import Notes, place
+from orchestrator.http.notes import Notes
 from orchestrator.http.refusal import Asker
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,12 @@ log = logging.getLogger(__name__)
 _LEFT_ALONE_S_AT_MOST = 3600.0
 """A provider that asks for more is asked again after an hour: it may have meant something else."""
 _LOOK_EVERY_S = 0.02
+_PLACES = 1024
+"""Lock files at most: two questions of one place merely wait for each other."""
 
 
 class Flight:
-    """Locks in a folder, at most `notes.PLACES` of them; the kernel frees those of a process that dies."""
+    """Locks in a folder, at most _PLACES of them; the kernel frees those of a process that dies."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -85,7 +88,7 @@ class Flight:
             "waits": fault.retry_after_s is not None,
             "status": fault.status,
         }
-        self._notes.put(key, values, now + timedelta(seconds=max(held_s, limits.total_s)))
+        self._notes.put(key, values, now, now + timedelta(seconds=max(held_s, limits.total_s)))
 
     def done(self, key: str) -> None:
         """Forget a failure: the question has been answered."""
@@ -93,7 +96,7 @@ class Flight:
 
     def _locked(self, key: str, wait_s: float) -> FileLock | None:
         """The lock of all processes; None where the folder cannot hold it or others keep it too long."""
-        lock = FileLock(self._folder / f"{place(key)}.lock")
+        lock = FileLock(self._folder / f"{_place(key)}.lock")
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             lock.acquire(timeout=wait_s, poll_interval=_LOOK_EVERY_S)
@@ -104,6 +107,10 @@ class Flight:
             log.debug("%s holds no locks (%s)", self._folder, fault)
             return None
         return lock
+
+
+def _place(key: str) -> str:
+    return f"{int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], 'big') % _PLACES:04d}"
 
 
 def _fault(asker: Asker, text: str, reason: str, left_s: float, waits: bool) -> SignalFault:

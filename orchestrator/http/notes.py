@@ -18,13 +18,7 @@ from jobs.spec import iso, utc
 
 log = logging.getLogger(__name__)
 
-PLACES = 1024
-"""Files at most: two keys of one place put each other out, and then a note is merely missing."""
-
-
-def place(key: str) -> str:
-    """The file name of a key, one of PLACES."""
-    return f"{int.from_bytes(hashlib.sha256(key.encode()).digest()[:4], 'big') % PLACES:04d}"
+_PRUNE_EVERY = 100
 
 
 class Notes:
@@ -32,15 +26,20 @@ class Notes:
 
     def __init__(self, folder: Path):
         self._folder = folder
+        self._puts = 0
 
-    def put(self, key: str, values: dict[str, Any], until: datetime) -> None:
+    def put(self, key: str, values: dict[str, Any], now: datetime, until: datetime) -> None:
         """Note plain values until a moment; nothing secret, for anyone who reads the folder reads them."""
+        if self._puts % _PRUNE_EVERY == 0:
+            self._prune(now)
+        self._puts += 1
         text = json.dumps({"key": key, "until": iso(until), "values": values})
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             handle, partial = tempfile.mkstemp(dir=self._folder, suffix=".partial")
             with os.fdopen(handle, "w", encoding="utf-8") as file:
                 file.write(text)
+            os.utime(partial, (until.timestamp(), until.timestamp()))  # by it the note is pruned
             os.replace(partial, self._path(key))
         except OSError as fault:
             log.debug("%s cannot be written (%s)", self._path(key), fault)
@@ -60,11 +59,20 @@ class Notes:
         return values if isinstance(values, dict) else None
 
     def drop(self, key: str) -> None:
-        """Forget a note, and whatever else lies in its place."""
+        """Forget a note."""
         try:
             self._path(key).unlink(missing_ok=True)
         except OSError as fault:
             log.debug("%s cannot be removed (%s)", self._path(key), fault)
 
+    def _prune(self, now: datetime) -> None:
+        """Remove the notes whose time is over, so that the folder holds no more than are of use."""
+        for path in self._folder.glob("*.json"):
+            try:
+                if path.stat().st_mtime < now.timestamp():
+                    path.unlink()
+            except OSError as fault:
+                log.debug("%s cannot be removed (%s)", path, fault)
+
     def _path(self, key: str) -> Path:
-        return self._folder / f"{place(key)}.json"
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.json"

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import requests
 
 from orchestrator.http.cache import SECRET_HEADERS, AnswerCache
-from orchestrator.http.faults import SignalFault, SignalGarbled, SignalRefused
+from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
 from orchestrator.http.flight import Flight
 from orchestrator.http.limits import Limits
 from orchestrator.http.notes import Notes
@@ -189,13 +189,22 @@ class Http:
             response, value, fresh_until = question.put(self._wire)
         except SignalFault as fault:
             self._flight.fail(key, fault, self.now(), question.limits)
-            if fault.status == _TOO_MANY and fault.retry_after_s:  # that is said of all questions, not of this one
+            if _is_of_server(fault):
                 self._flight.fail(question.provider_there, fault, self.now(), question.limits)
             raise
         now = self.now()
         self._cache.keep(key, response, now, fresh_until)
         self._flight.done(key)
         return Answer(value, now)
+
+
+def _is_of_server(fault: SignalFault) -> bool:
+    """Whether it goes for all questions: nobody answers, or whoever does asks for fewer of them for a while.
+
+    Else each zone of a large site would find out for itself that nobody is there, one time limit after another.
+    """
+    is_silent = isinstance(fault, SignalOutage) and fault.status is None
+    return is_silent or (fault.status == _TOO_MANY and fault.retry_after_s is not None)
 
 
 _shared: dict[Path, Http] = {}

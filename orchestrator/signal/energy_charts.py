@@ -89,7 +89,7 @@ class EnergyCharts:
             return self._ask("ren_share_forecast", zone_name, {}, reader.shares, once).value
         except SignalFault as fault:
             log.info("%s; the forecast goes without renewable shares", fault)
-            self._http.notes.put(failed, {}, now + FRESH)
+            self._http.notes.put(failed, {}, now, now + FRESH)
             return ()
 
     def _ask(

@@ -79,7 +79,8 @@ class Account:
 
     def remember(self, zone_name: str, what: str, values: dict[str, Any], span: timedelta) -> None:
         """Let all processes know something of a zone for a span of time."""
-        self._http.notes.put(self._key(zone_name, what), values, self._http.now() + span)
+        now = self._http.now()
+        self._http.notes.put(self._key(zone_name, what), values, now, now + span)
 
     def recall(self, zone_name: str, what: str) -> dict[str, Any] | None:
         """What was remembered of a zone, while its time lasts."""

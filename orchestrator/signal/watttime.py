@@ -109,7 +109,7 @@ class WattTime:
             if refused.reason != "coverage":
                 raise
         answer = asked(_USUAL_HORIZON_H, _explain)
-        self._http.notes.put(note, {"hours": _USUAL_HORIZON_H}, self._http.now() + _SHORT_FOR)
+        self._http.notes.put(note, {"hours": _USUAL_HORIZON_H}, self._http.now(), self._http.now() + _SHORT_FOR)
         return answer
 
     def _ask(
