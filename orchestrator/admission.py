@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from jobs.spec import InputError, JobSpec, iso
 from orchestrator.controller.frame import Framing, deadline, frame, measured, opening
 from orchestrator.plan import POLICIES, plan
-from orchestrator.plan.problem import Plan
+from orchestrator.plan.problem import Plan, Problem
 from orchestrator.plan.windows import windows
 from orchestrator.signal.chain import PURPOSES, Chain, Purpose
 from orchestrator.signal.forecast import Signal
@@ -20,7 +21,6 @@ from orchestrator.signal.sources import Signals
 from orchestrator.site import Site
 
 LATER: dict[str, str] = {
-    "carbon.budget": "carbon.max_intensity",
     "workers.power_limit": "the power limit that the GPUs have now",
     "working_dir": "an installed package, or files that the nodes share",
     "model.lora": "a full fine-tuning",
@@ -60,12 +60,25 @@ def admit_time(framing: Framing, site: Site, source: str) -> Plan | None:
         made = plan(problem, spec.carbon.policy)
     except InputError as fault:
         raise InputError(f"{source}: {fault}") from None
+    _budget(problem, source)
     if made.misses_deadline and measured(framing):
         raise InputError(
             f"{source}: carbon.finish_by: {iso(due)} cannot be met, the earliest finish is {iso(made.finish_at)}; "
             "give that or a later time, or wider windows"
         )
     return made
+
+
+def _budget(problem: Problem, source: str) -> None:
+    """Refuse a job whose cheapest plan by the deadline exceeds its budget, once jobs like it are measured."""
+    if problem.budget_g is None or problem.basis == "assumed":
+        return
+    cheapest = plan(replace(problem, budget_g=None), "optimal")
+    if cheapest.emissions_g > problem.budget_g:
+        raise InputError(
+            f"{source}: carbon.budget: {problem.budget_g:.3g} g do not suffice, the cheapest plan by finish_by emits "
+            f"{cheapest.emissions_g:.3g} g; give more, or a later finish_by, or more zones"
+        )
 
 
 def _windows(spec: JobSpec, start: datetime, end: datetime, source: str) -> tuple[tuple[datetime, datetime], ...]:

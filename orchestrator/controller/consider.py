@@ -77,6 +77,7 @@ def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: date
         zones=site.zones_for(spec),
         current=_current(running, look.now) if running else None,
         calibrates=running is not None and running.reason == "calibrate",
+        emitted_g=look.emitted_g.get(job.id, 0.0),
         pauses=sum(s.ended == "paused" and s.reason != "calibrate" for s in look.segments.get(job.id, ())),
         has_run=bool(look.segments.get(job.id)),
         last_zone=job.zone,
@@ -97,7 +98,15 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
     a thousand waiting jobs plan anew, they take their turns over several passes; a running job never waits.
     """
     zones = sorted(problem.zones)
-    made_from = (framing.step, framing.steps, framing.learned, framing.window_end, framing.has_run, framing.pauses)
+    made_from = (
+        framing.step,
+        framing.steps,
+        framing.learned,
+        framing.window_end,
+        framing.has_run,
+        framing.pauses,
+        framing.emitted_g,
+    )
     planned_for = digest((made_from, [(zone, look.versions[zone]) for zone in zones]))
     if framing.current is None:
         standing = read(job.plan) if job.plan is not None else None

@@ -55,7 +55,7 @@ class Controller:
             epoch = lease.take(session, self._holder, now)
         trouble = self._observe(now)
         with self._store.read() as session:
-            seen = look(session, now)
+            seen = look(session, self._site, now)
         if trouble:
             self._explain(seen, trouble)
         else:

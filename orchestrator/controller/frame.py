@@ -45,6 +45,8 @@ class Framing:
     """True where the segment that runs was started to measure: it may end at any time."""
     pauses: int = 0
     """How many pauses it has had; the end of a calibration is none."""
+    emitted_g: float = 0.0
+    """What it has emitted so far, where it has a budget."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         min_renewable_percent=spec.carbon.min_renewable_percent,
         min_run_s=spec.carbon.min_run_s or 0.0,
         max_pauses=_pauses_left(framing),
+        budget_g=spec.carbon.budget_g - framing.emitted_g if spec.carbon.budget_g is not None else None,
         basis="measured" if measured(framing) else "assumed",
     )
 

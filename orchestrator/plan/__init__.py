@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from jobs.spec import InputError
 from orchestrator.plan.bounds import bounded
+from orchestrator.plan.budget import within_budget
 from orchestrator.plan.greedy import greedy
 from orchestrator.plan.lattice import Lattice, lattice
 from orchestrator.plan.now import now, run_now, run_now_g
@@ -71,14 +72,18 @@ def plan(problem: Problem, policy: str) -> Plan:
     """The plan of `policy` for `problem`; the same problem always gives the same plan.
 
     Slots above `max_g_per_kwh` or below `min_renewable_percent` are used only where the deadline cannot be met without
-    them (see `problem`); how `min_run_s` and `max_pauses` are kept `rules` says. Where the deadline cannot be met at
-    all the plan is the earliest finish. Raises InputError that names `carbon.policy`, `carbon.zones` or
-    `carbon.windows` where the policy does not exist, no zone can run the job, or no window lets it advance.
+    them (see `problem`). How `min_run_s` and `max_pauses` are kept `rules` says, and how `budget_g` is, `budget`. Where
+    the deadline cannot be met at all the plan is the earliest finish. Raises InputError that names `carbon.policy`,
+    `carbon.zones` or `carbon.windows` where the policy does not exist, no zone can run the job, or no window lets it
+    advance.
     """
-    choose = POLICIES.get(policy)
-    if choose is None:
+    if policy not in POLICIES:
         raise InputError(f"carbon.policy: {policy!r} is not there yet; choose one of {', '.join(POLICIES)}")
-    cells = lattice(problem)
+    return within_budget(problem, policy, _by_policy)
+
+
+def _by_policy(problem: Problem, policy: str) -> Plan:
+    choose, cells = POLICIES[policy], lattice(problem)
     if problem.work_steps <= 0:
         return _plan(cells, policy, [])
     ruled = (each for within in bounded(cells) for each in eased(within))

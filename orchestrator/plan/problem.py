@@ -99,6 +99,8 @@ class Problem:
     """How long a segment runs at least; see `rules`."""
     max_pauses: int | None = None
     """How many pauses may still come; None is any number. See `rules`."""
+    budget_g: float | None = None
+    """What the rest of the job may emit; None is anything. See `budget`."""
 
 
 @dataclass(frozen=True)
