@@ -122,18 +122,31 @@ def report(
     json: Json = False,
     html: Annotated[Path | None, typer.Option("--html", help="Write one self-contained page.")] = None,
     png: Annotated[Path | None, typer.Option("--png", help="Write the picture of grid, plan and power.")] = None,
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write the ledger's rows with their grams.")] = None,
+    parquet: Annotated[Path | None, typer.Option("--parquet", help="The same as Parquet.")] = None,
+    codecarbon: Annotated[
+        Path | None, typer.Option("--codecarbon", help="Put its segments into a file with CodeCarbon's columns.")
+    ] = None,
+    month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="Add up a month of all jobs.")] = None,
+    by: Annotated[str, typer.Option("--by", help="With --month: project, user or zone.")] = "project",
     verify: Annotated[
         bool, typer.Option("--verify", help="Check that nothing in the ledger was changed since it was written.")
     ] = False,
 ) -> None:
     """Account for a job's joules and grams, by worker, segment and phase."""
-    from orchestrator.cli.audit import verify as check
-    from orchestrator.cli.show import report as work
-
     if verify:
+        from orchestrator.cli.audit import verify as check
+
         check(context.obj, job, json)
+    elif month is not None:
+        from orchestrator.cli.month import month as add_up
+
+        add_up(context.obj, month, by, json)
     else:
-        work(context.obj, job, json, html, png)
+        from orchestrator.cli.show import Files
+        from orchestrator.cli.show import report as work
+
+        work(context.obj, job, json, Files(html, png, csv, parquet, codecarbon))
 
 
 @app.command()

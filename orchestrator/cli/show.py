@@ -6,6 +6,7 @@ They change nothing.
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from jobs.spec import InputError, Unavailable, iso
 from orchestrator.attach import attach_if_running
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
-from orchestrator.report import Report, as_json, draw, page, report_of, text
+from orchestrator.report import Report, as_json, codecarbon, draw, page, report_of, text
+from orchestrator.report.export import write_csv, write_parquet
 from orchestrator.status import status as status_of
 from orchestrator.store import jobs
 from orchestrator.store.accounts import account_of
@@ -78,12 +80,36 @@ def logs(site_file: Path | None, name: str, follow: bool, as_json: bool) -> None
             print(f"(its output is gone: {fault})")
 
 
-def report(site_file: Path | None, name: str | None, as_json_: bool, html: Path | None, png: Path | None) -> None:
+@dataclass(frozen=True)
+class Files:
+    """What of one job's report is written where; None is not written."""
+
+    html: Path | None = None
+    png: Path | None = None
+    csv: Path | None = None
+    parquet: Path | None = None
+    codecarbon: Path | None = None
+
+    def write(self, found: Report) -> None:
+        """Write what is asked for; InputError where a file cannot be."""
+        wanted = (
+            (self.html, write_page),
+            (self.png, draw),
+            (self.csv, write_csv),
+            (self.parquet, write_parquet),
+            (self.codecarbon, codecarbon.write),
+        )
+        for path, to in wanted:
+            if path is not None:
+                to(found, path)
+
+
+def report(site_file: Path | None, name: str | None, as_json_: bool, files: Files) -> None:
     """One job's account, or that of every job."""
     with desk(site_file) as at:
         if name is None:
-            if html is not None or png is not None:
-                raise InputError("JOB: is missing; --html and --png show one job")
+            if files != Files():
+                raise InputError("JOB: is missing; --html, --png, --csv, --parquet and --codecarbon show one job")
             with at.store.read() as session:
                 names = [job.id for job in jobs.all_jobs(session)]
             if as_json_:
@@ -93,14 +119,16 @@ def report(site_file: Path | None, name: str | None, as_json_: bool, html: Path 
                     show_report(at, job_id)
             return
         found = load_report(at, name)
-        if png is not None:
-            draw(found, png)
-        if html is not None:
-            html.write_text(page(found), encoding="utf-8")
+        files.write(found)
         if as_json_:
             print_json(as_json(found))
         else:
             _print(found)
+
+
+def write_page(found: Report, path: Path) -> None:
+    """Write the page."""
+    path.write_text(page(found), encoding="utf-8")
 
 
 def load_report(at: Desk, name: str) -> Report:
@@ -128,6 +156,6 @@ def write_report(at: Desk, name: str, folder: Path) -> list[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"report.{kind}" for kind in ("json", "html", "png")]
     paths[0].write_text(json.dumps(as_json(found), indent=2) + "\n", encoding="utf-8")
-    paths[1].write_text(page(found), encoding="utf-8")
+    write_page(found, paths[1])
     draw(found, paths[2])
     return paths

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import or_, select, tuple_
+from sqlalchemy import func, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from cluster.api import MeterRow
@@ -60,6 +60,12 @@ def left_rows(session: Session, job_id: str, own: Sequence[MeterRow]) -> list[Me
     query = select(LedgerRow).where(LedgerRow.uuid.in_(uuids), LedgerRow.start >= min(row.start for row in own))
     foreign = or_(LedgerRow.job_id.is_(None), LedgerRow.job_id != job_id)
     return [_meter_row(row) for row in session.scalars(query.where(foreign).order_by(LedgerRow.start, LedgerRow.seq))]
+
+
+def idle_j(session: Session, start: datetime, end: datetime) -> float | None:
+    """Joules of the site's idle account in rows that begin in [start, end); None where there is none."""
+    query = select(func.sum(LedgerRow.energy_j)).where(LedgerRow.job_id.is_(None))
+    return session.scalar(query.where(LedgerRow.start >= start, LedgerRow.start < end))
 
 
 def segments_beside(session: Session, job_id: str, own: Sequence[MeterRow]) -> list[tuple[str, Segment]]:

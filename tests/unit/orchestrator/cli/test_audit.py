@@ -1,8 +1,9 @@
-"""`report --verify` as auditors meet it: one line and exit 0, or exit 1 with the row that does not fit."""
+"""What auditors ask of `report`: whether the ledger is intact, its rows as files, a month of all jobs."""
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -57,3 +58,35 @@ def test_a_changed_row_is_exit_1_and_named(folder: Path, lowtide: Lowtide) -> No
 
 def test_a_job_that_is_not_there_is_exit_2(lowtide: Lowtide) -> None:
     assert lowtide("report", "nope", "--verify")[0] == 2
+
+
+def test_one_job_s_rows_are_written_as_files_beside_its_report(folder: Path, lowtide: Lowtide) -> None:
+    code, out, _ = lowtide("report", "tiny", "--json", "--csv", "rows.csv", "--codecarbon", "emissions.csv")
+    assert (code, json.loads(out)["energy_j"]) == (0, 180.0)
+    assert len((folder / "rows.csv").read_text().splitlines()) == 4
+    assert (folder / "emissions.csv").read_text().startswith("timestamp,project_name,run_id")
+    code, out, err = lowtide("report", "--csv", "rows.csv")
+    assert (code, out) == (2, "") and "JOB: is missing" in err
+
+
+def test_a_month_adds_up_all_jobs(lowtide: Lowtide) -> None:
+    code, out, _ = lowtide("report", "--month", "2026-03", "--by", "user", "--json")
+    document = json.loads(out)
+    assert (code, document["month"], document["by"], document["idle_j"]) == (0, "2026-03", "user", None)
+    assert set(document) | set(document["rows"][0]) == told("report --month")
+    assert (document["total"]["jobs"], document["total"]["energy_j"], document["rows"][0]["name"]) == (1, 180.0, None)
+    assert "2026-03 by project" in lowtide("report", "--month", "2026-03")[1]
+    assert lowtide("report", "--month", "march")[0] == 2
+    assert lowtide("report", "--month", "2026-03", "--by", "team")[0] == 2
+
+
+def test_the_json_of_a_verification_has_the_keys_of_the_readme(lowtide: Lowtide) -> None:
+    document = json.loads(lowtide("report", "--verify", "--json")[1])
+    assert set(document) | {"ledger_rows", "intensities"} == told("report --verify")
+
+
+def told(command: str) -> set[str]:
+    """The keys that the README's table of JSON names for a command."""
+    readme = (Path(__file__).resolve().parents[4] / "README.md").read_text(encoding="utf-8")
+    (text_,) = re.findall(rf"^\| `{command}` \| (.*`.*) \|$", readme[readme.index("## JSON") :], flags=re.MULTILINE)
+    return set(re.findall(r"\w+", " ".join(re.findall(r"`(.*?)`", text_))))
