@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.spec import InputError, iso
 from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
-from orchestrator.signal.catalogue import made
+from orchestrator.signal.catalogue import OWN, check, made
 from orchestrator.signal.chain import Chain, Link, Purpose, chained, factor_of
 from orchestrator.signal.forecast import Forecast
 from orchestrator.signal.last_good import LastGood
@@ -67,9 +67,12 @@ class Signals:
 
     def check(self) -> None:
         """Make every zone's providers; InputError names the first field that is wrong. Asks nobody."""
-        for zone in self._zones:
+        for zone, of in self._zones.items():
+            if of.file is not None and "csv" not in of.names and set(of.names) <= set(OWN):
+                raise InputError(f"zones.{zone}.file: {', '.join(of.names)} reads no file; add csv, or remove it")
             self.chain(zone, "plan")
             self.chain(zone, "charge")
+        check(self._providers)
 
     def chain(self, zone: str, purpose: Purpose = "plan") -> Chain:
         """The zone's providers for a purpose, and what they give; asks nobody. InputError where the site is wrong."""

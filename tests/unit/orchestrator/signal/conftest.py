@@ -1,12 +1,9 @@
-"""Answers in Electricity Maps' shape, and tests that do not straddle the turn of a slot."""
+"""Answers in Electricity Maps' shape."""
 
 from __future__ import annotations
 
-import time
 from datetime import datetime, timedelta, timezone
 from typing import Any
-
-import pytest
 
 from orchestrator.http.limits import Limits
 from orchestrator.http.refusal import Secret
@@ -14,14 +11,6 @@ from orchestrator.http.session import Http
 from orchestrator.signal.electricity_maps import ElectricityMaps
 from orchestrator.signal.maps_account import Account
 from tests.unit.orchestrator.loopback import QUICK
-
-
-@pytest.fixture(autouse=True)
-def not_at_the_turn_of_a_slot() -> None:
-    """Waits where the hour, or five minutes of it, are about to end, so that a test's answers lie in one slot."""
-    left_s = 300 - time.time() % 300
-    if left_s < 4:
-        time.sleep(left_s + 0.01)
 
 
 def electricity_maps(

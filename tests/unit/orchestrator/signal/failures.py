@@ -23,7 +23,7 @@ from tests.unit.orchestrator.signal.conftest import electricity_maps, hour, stam
 LIMITS = Limits(
     connect_s=5, read_s=5, wait_s=2, total_s=10, retries=1, backoff_s=0.01, body_bytes=64 * 1024, failed_s=0
 )
-SHORT = replace(LIMITS, read_s=0.3, total_s=0.6)
+SHORT = replace(LIMITS, read_s=0.15, total_s=0.3)
 """For a provider that takes longer than anybody waits."""
 COUNT = 6
 """Slots of a good document; their values are 100, 110, and so on, in g/kWh."""

@@ -199,7 +199,7 @@ def test_the_last_good_answer_of_an_address_bridges_an_outage(
     zones = {"LAB": ZoneSite(provider=["csv"], file=f"{server.url}/lab.csv")}
     server.on("lab.csv", Reply(body=body([10, 20, 30])))
     assert Signals(zones, {}, cache_folder).forecast("LAB").stale is False
-    server.stop()
+    server.on("lab.csv", Reply({"error": "maintenance"}, 408))
     (cache_folder / "forecasts").rename(tmp_path / "forecasts")
     other = cache_folder / "later"
     other.mkdir()

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from orchestrator.http.session import Http
-from tests.unit.orchestrator.loopback import ProviderServer
+from tests.unit.orchestrator.loopback import Asked, ProviderServer, Reply
 from tests.unit.orchestrator.signal.conftest import hour
 from tests.unit.orchestrator.signal.failures import CASES, LIMITS, Slot, Speaker
 from tests.unit.orchestrator.signal.speakers import SPEAKERS
 
-HOURS = 24
+HOURS, AHEAD = 24, timedelta(hours=3)
 ALL = {**CASES, **SPEAKERS}
 
 
@@ -23,9 +23,14 @@ def test_a_day_of_passes_every_minute_asks_at_most_once_a_slot(
 ) -> None:
     speaker.prepare(server)
     step, first = timedelta(seconds=speaker.slot_s), hour()
-    slots = [Slot(first + n * step, 100.0 + n) for n in range(round((HOURS + 2) * 3600 / speaker.slot_s))]
-    server.replies[speaker.path] = lambda asked: speaker.reply(slots)
     clock = [first]
+
+    def answer(asked: Asked) -> Reply:
+        """What the provider sees at the clock's time."""
+        begun = (clock[0] - first) // step
+        return speaker.reply([Slot(first + n * step, 100.0 + n) for n in range(begun, begun + AHEAD // step)])
+
+    server.replies[speaker.path] = answer
     http = Http(tmp_path / "cache", clock=lambda: clock[0])
     provider = speaker.make(http, server.url, LIMITS)
     for minute in range(HOURS * 60):

@@ -276,6 +276,36 @@ def test_a_wrong_site_is_the_users_input(
             ask()
 
 
+@pytest.mark.parametrize(
+    ("providers", "zone", "words"),
+    [
+        ({"electricty_maps": {}}, {}, "providers.electricty_maps: is not a provider; choose from electricity_maps, "),
+        ({"uk": {"token_env": "A"}}, {}, "providers.uk.token_env: uk takes base_url, timeout; remove it"),
+        ({"watttime": {"granularity": "5m"}}, {}, "providers.watttime.granularity: watttime takes base_url, timeout, "),
+        ({"electricity_maps": {"user_env": "A"}}, {}, "electricity_maps takes .*factors, granularity, token_env; "),
+        ({"energinet": {"signal": "average"}}, {}, "providers.energinet.signal: energinet takes base_url, timeout; "),
+        ({}, {"file": "a.csv"}, "zones.DE.file: demo reads no file; add csv, or remove it"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(
+    tmp_path: Path, providers: dict[str, Any], zone: dict[str, Any], words: str
+) -> None:
+    settings = {name: ProviderSite.model_validate(each) for name, each in providers.items()}
+    with pytest.raises(InputError, match=words):
+        Signals({"DE": ZoneSite.model_validate({"provider": "demo", **zone})}, settings, tmp_path).check()
+
+
+def test_options_that_providers_take_pass(tmp_path: Path) -> None:
+    given = {
+        "electricity_maps": {"base_url": "http://h", "timeout": "9s", "token_env": "A", "granularity": "5m"},
+        "watttime": {"user_env": "A", "password_env": "B", "signal_type": "co2_aoer"},
+        "carbon_aware_sdk": {"base_url": "http://h", "signal": "marginal"},
+        **{name: {"base_url": "http://h", "timeout": "9s"} for name in ("uk", "energy_charts", "energinet", "csv")},
+    }
+    settings = {name: ProviderSite.model_validate(each) for name, each in given.items()}
+    Signals({"DE": ZoneSite(provider=["demo"])}, settings, tmp_path).check()
+
+
 def test_an_unknown_zone_lists_the_sites(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="zone FR is not in the site file; its zones are DEMO"):
         Signals({"DEMO": ZoneSite(provider=["demo"])}, {}, tmp_path).forecast("FR")
