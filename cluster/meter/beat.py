@@ -45,8 +45,8 @@ class Beating(Protocol):
 class Beat:
     """One thread; `stop` waits for it."""
 
-    def __init__(self, meter: Beating, on_fault: Callable[[], None]) -> None:
-        self._meter, self._on_fault = meter, on_fault
+    def __init__(self, meter: Beating, on_fault: Callable[[], None], tick_s: float = TICK_S) -> None:
+        self._meter, self._on_fault, self._tick_us = meter, on_fault, round(tick_s * 1e6)
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._run, name="meter", daemon=True)
         self._thread.start()
@@ -76,9 +76,8 @@ class Beat:
             raise
 
     def _next_tick_us(self) -> int:
-        """The next whole TICK_S of UTC, or the next edge if sooner: read at an edge, no energy is spread across it."""
+        """The next whole tick of UTC, or the next edge if sooner: read at an edge, no energy is spread across it."""
         now_us = self._meter.now_us()
-        tick_us = round(TICK_S * 1e6)
-        next_us = (now_us // tick_us + 1) * tick_us
+        next_us = (now_us // self._tick_us + 1) * self._tick_us
         edge_us = next_edge_us(now_us, self._meter.slot_us)
         return edge_us if now_us + MIN_WAIT_US < edge_us < next_us else next_us

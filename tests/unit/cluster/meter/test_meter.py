@@ -5,12 +5,9 @@ Integration tests run the same meter in Ray on the NVML stand-in.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from cluster.api import MeterRow
 from cluster.meter import Owner
@@ -238,59 +235,3 @@ def test_an_owner_that_died_while_no_meter_ran_shows_an_unmetered_minute_at_most
     unmetered = [row for row in rows if row.energy_j is None]
     assert sum((row.end - row.start).total_seconds() for row in unmetered) == pytest.approx(60)
     assert_adjacent(rows)
-
-
-PIDS = (7, 8, 9)
-STEP = st.one_of(
-    st.tuples(st.just("pass"), st.floats(0.01, 40), st.lists(st.floats(0, 0.5), min_size=4, max_size=4)),
-    st.tuples(st.sampled_from(["run", "register", "release", "die", "tick", "train"]), st.sampled_from(PIDS)),
-)
-
-
-@settings(deadline=None)
-@given(st.lists(STEP, max_size=40), st.sampled_from([7.0, 60.0, 900.0]))
-def test_ranks_and_idle_sum_to_the_host_whatever_happens(steps: list[tuple[object, ...]], slot_s: float) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        bench = Bench(Path(folder), slot_s=slot_s)
-        counters_at_start = {uuid: counter.energy_j for uuid, counter in bench.counters.items()}
-        for step in steps:
-            play(bench, step)
-        bench.pass_s(3600)  # long enough for the idle account to pay back what was charged late
-        bench.meter.stop()
-        rows = bench.spool.pull()
-    assert all(row.energy_j is not None and row.energy_j >= -1e-9 for row in rows)
-    assert total_j(row for row in rows if row.device == "cpu") == pytest.approx(bench.host_cpu_j())
-    for uuid, counter in bench.counters.items():
-        gpu_j = total_j(row for row in rows if row.device == uuid)
-        assert gpu_j == pytest.approx(counter.energy_j - counters_at_start[uuid])
-    for owned in {(row.device, row.segment_id, row.rank) for row in rows if row.rank is not None}:
-        mine = sorted((r for r in rows if (r.device, r.segment_id, r.rank) == owned), key=lambda r: r.start)
-        assert all(before.end <= after.start for before, after in zip(mine, mine[1:], strict=False))
-    for row in rows:
-        assert row.start < row.end
-        assert row.start.timestamp() // slot_s == (row.end.timestamp() - 2e-6) // slot_s
-
-
-def play(bench: Bench, step: tuple[object, ...]) -> None:
-    """One thing that happens on the host."""
-    what, pid = step[0], step[1]
-    if what == "pass":
-        duration_s, shares = step[1], step[2]
-        assert isinstance(duration_s, float) and isinstance(shares, list)
-        live = [p for p in PIDS if bench.host.process(p) is not None]
-        bench.pass_s(duration_s, busy={p: duration_s * share for p, share in zip([0, *live], shares, strict=False)})
-        return
-    assert isinstance(pid, int)
-    if what == "run" and bench.host.process(pid) is None:
-        bench.meter.tick()
-        bench.run_process(pid)
-    elif what == "register":
-        bench.meter.register(owner(pid, pid, "GPU-a" if pid < 9 else "GPU-b"))
-    elif what == "release":
-        bench.meter.release("job-1", pid)
-    elif what == "train":
-        bench.meter.mark("job-1", pid, "train")
-    elif what == "die" and pid in bench.host.processes:
-        bench.host.processes[pid].alive = False
-    elif what == "tick":
-        bench.meter.tick()
