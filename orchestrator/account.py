@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cluster.api import Ended, MeterRow, Reason
-from orchestrator.plan.problem import PlannedSlot
+from orchestrator.plan.problem import Observed, PlannedSlot
 from orchestrator.pue import Pue
 from orchestrator.signal.forecast import Kind, Signal
 
@@ -114,6 +114,8 @@ class Account:
     transfers: Sequence[Transfer] = ()
     planned: Sequence[PlannedSlot] = ()
     """The newest plan, for the picture."""
+    observed: Observed | None = None
+    """What a plan would have done, where the policy is `observe`."""
     neighbours: Sequence[Neighbour] = ()
     """Other jobs on its hosts, where a zone gives `node_overhead_w`."""
     left_rows: Sequence[MeterRow] = ()

@@ -16,8 +16,9 @@ from orchestrator.controller.look import Look, digest
 from orchestrator.controller.room import Room
 from orchestrator.controller.write import Verdict
 from orchestrator.plan import plan
+from orchestrator.plan.observe import observed, observing
 from orchestrator.plan.problem import Current, Plan, Problem
-from orchestrator.plan.record import document, read
+from orchestrator.plan.record import document, observed_in, read
 from orchestrator.site import Site
 from orchestrator.store.jobs import spec_of
 from orchestrator.store.schema import Job, Segment
@@ -116,7 +117,21 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
             return standing, planned_for
         if effort.spent:
             return standing, job.planned_for
-    return plan(problem, framing.spec.carbon.policy), planned_for
+    return _observing(job, framing, problem, plan(problem, framing.spec.carbon.policy)), planned_for
+
+
+def _observing(job: Job, framing: Framing, problem: Problem, made: Plan) -> Plan:
+    """With policy `observe`, what a plan would have saved: by the first plan, or the first whose figures are measured.
+
+    After a start what is left to save is less than what there was.
+    """
+    if framing.spec.carbon.policy != "observe" or not framing.has_run:
+        return made
+    seen = observed_in(job.plan) if job.plan is not None else None
+    if seen is None or (seen.basis, problem.basis) == ("assumed", "measured"):
+        whole = float(framing.steps) if problem.basis == "measured" and framing.steps is not None else None
+        seen = observed(problem, plan, whole)
+    return observing(made, seen)
 
 
 def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, made: Plan | None, blocked: str) -> Case:

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from sqlalchemy.orm import Session
 
 from cluster.api import Progress, SegmentResult, SegmentView
+from orchestrator.plan.record import when_done
 from orchestrator.store.jobs import note
 from orchestrator.store.schema import Job, Segment
 
@@ -64,7 +65,7 @@ def _finish(session: Session, job: Job, segment: Segment, result: SegmentResult,
     note(session, job, result.at, f"segment {segment.n} in {segment.zone} ended: {result.ended} at step {result.step}")
     if result.ended == "done":
         job.state, job.reason, job.ended_at = "done", "all steps are done", result.at
-        job.plan = None
+        job.plan = when_done(job.plan)
     elif result.ended == "failed":
         job.state, job.reason, job.ended_at = "failed", _cause(result.error), result.at
         job.plan = None

@@ -14,11 +14,13 @@ from orchestrator.plan.budget import within_budget
 from orchestrator.plan.greedy import greedy
 from orchestrator.plan.lattice import Lattice, lattice
 from orchestrator.plan.now import now, run_now, run_now_g
+from orchestrator.plan.observe import observed, observing
 from orchestrator.plan.optimal import optimal
 from orchestrator.plan.price import J_PER_KWH, Run, price
 from orchestrator.plan.problem import (
     Basis,
     Current,
+    Observed,
     OperatingPoint,
     PauseCost,
     Plan,
@@ -40,6 +42,7 @@ __all__ = [
     "POLICIES",
     "Basis",
     "Current",
+    "Observed",
     "OperatingPoint",
     "PauseCost",
     "Plan",
@@ -79,7 +82,10 @@ def plan(problem: Problem, policy: str) -> Plan:
     """
     if policy not in POLICIES:
         raise InputError(f"carbon.policy: {policy!r} is not there yet; choose one of {', '.join(POLICIES)}")
-    return within_budget(problem, policy, _by_policy)
+    made = within_budget(problem, policy, _by_policy)
+    # Of a job that runs already the first plan tells: what is left of the work is not what was to be saved.
+    is_first = policy == "observe" and problem.current is None and problem.work_steps > 0
+    return observing(made, observed(problem, _by_policy)) if is_first else made
 
 
 def _by_policy(problem: Problem, policy: str) -> Plan:

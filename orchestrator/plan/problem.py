@@ -114,6 +114,24 @@ class PlannedSlot:
 
 
 @dataclass(frozen=True)
+class Observed:
+    """What planning would have done for a job that runs at once (policy `observe`), and what running at once does."""
+
+    basis: Basis
+    slots: tuple[PlannedSlot, ...]
+    emissions_g: float
+    energy_j: float
+    now_emissions_g: float
+    now_energy_j: float
+
+    @property
+    def saved_percent(self) -> float:
+        """Share of the emissions of running at once that the plan would have saved, by the forecast it was made by."""
+        base = self.now_emissions_g
+        return 100.0 * (base - self.emissions_g) / base if base else 0.0
+
+
+@dataclass(frozen=True)
 class Plan:
     """Slots in order, without overlap, adjacent ones of one zone and width joined."""
 
@@ -131,6 +149,8 @@ class Plan:
     """Seconds of the plan whose intensity is not known; they are priced at the zone's worst known intensity."""
     reason: str = ""
     """Why the job runs or waits at `now`, for people."""
+    observed: Observed | None = None
+    """Of policy `observe` alone."""
 
     def at(self, moment: datetime) -> PlannedSlot | None:
         """The slot that holds `moment`; None where the plan pauses."""

@@ -5,11 +5,11 @@ The store keeps the document, so that a plan stands until something that it was 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from jobs.spec import iso, utc
-from orchestrator.plan.problem import Plan, PlannedSlot
+from orchestrator.plan.problem import Observed, Plan, PlannedSlot
 
 
 def document(plan: Plan, job_id: str) -> dict[str, Any]:
@@ -26,17 +26,17 @@ def document(plan: Plan, job_id: str) -> dict[str, Any]:
         "misses_deadline": plan.misses_deadline,
         "unknown_s": plan.unknown_s,
         "reason": plan.reason,
-        "slots": [{"start": iso(s.start), "end": iso(s.end), "zone": s.zone, "workers": s.workers} for s in plan.slots],
+        "slots": _written(plan.slots),
+        "observed": _observed(plan.observed) if plan.observed is not None else None,
     }
 
 
 def read(written: Mapping[str, Any]) -> Plan:
     """The plan that `document` wrote (times to the millisecond)."""
-    slots = (PlannedSlot(utc(s["start"]), utc(s["end"]), s["zone"], s["workers"]) for s in written["slots"])
     return Plan(
         policy=written["policy"],
         basis=written["basis"],
-        slots=tuple(slots),
+        slots=_read(written["slots"]),
         finish_at=utc(written["finish_at"]),
         emissions_g=written["emissions_g"],
         energy_j=written["energy_j"],
@@ -44,4 +44,45 @@ def read(written: Mapping[str, Any]) -> Plan:
         misses_deadline=written["misses_deadline"],
         unknown_s=written["unknown_s"],
         reason=written["reason"],
+        observed=observed_in(written),
     )
+
+
+def when_done(written: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What is kept of a plan once its job is done: what was observed, for the report."""
+    return {**written, "slots": []} if written is not None and written.get("observed") else None
+
+
+def observed_in(written: Mapping[str, Any]) -> Observed | None:
+    """What `document` wrote of policy `observe`."""
+    seen = written.get("observed")
+    if seen is None:
+        return None
+    return Observed(
+        basis=seen["basis"],
+        slots=_read(seen["slots"]),
+        emissions_g=seen["emissions_g"],
+        energy_j=seen["energy_j"],
+        now_emissions_g=seen["now_emissions_g"],
+        now_energy_j=seen["now_energy_j"],
+    )
+
+
+def _observed(seen: Observed) -> dict[str, Any]:
+    return {
+        "basis": seen.basis,
+        "emissions_g": seen.emissions_g,
+        "energy_j": seen.energy_j,
+        "now_emissions_g": seen.now_emissions_g,
+        "now_energy_j": seen.now_energy_j,
+        "saved_percent": seen.saved_percent,
+        "slots": _written(seen.slots),
+    }
+
+
+def _written(slots: Iterable[PlannedSlot]) -> list[dict[str, Any]]:
+    return [{"start": iso(s.start), "end": iso(s.end), "zone": s.zone, "workers": s.workers} for s in slots]
+
+
+def _read(slots: Iterable[Mapping[str, Any]]) -> tuple[PlannedSlot, ...]:
+    return tuple(PlannedSlot(utc(s["start"]), utc(s["end"]), s["zone"], s["workers"]) for s in slots)

@@ -15,6 +15,7 @@ from orchestrator.charge import Charge
 from orchestrator.efficiency import Efficiency, efficiency_of
 from orchestrator.ledger import Ledger, add_up
 from orchestrator.left import Left, left_by
+from orchestrator.report.observed import Forgone, forgone
 from orchestrator.revision import forecast_h, marginal_g, revised_g
 from orchestrator.run_now import Savings, savings
 
@@ -32,6 +33,11 @@ class Report:
     revised_g: float | None = None
     marginal_g: float | None = None
     efficiency: Efficiency | None = None
+
+    @property
+    def forgone(self) -> Forgone | None:
+        """What a plan would have saved, where the policy is `observe`."""
+        return forgone(self.facts, self.ledger)
 
     @property
     def site_saved_g(self) -> float | None:
@@ -105,6 +111,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "saved_g": compared.saved_g,
         "saved_percent": compared.saved_percent,
         "site_saved_g": report.site_saved_g,
+        "observed": _observed(report.forgone),
         "revised_g": report.revised_g,
         "marginal_emissions_g": report.marginal_g,
         "per_sample_j": report.efficiency.per_sample_j if report.efficiency else None,
@@ -123,6 +130,12 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "notes": notes(report),
     }
+
+
+def _observed(found: Forgone | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"emissions_g": found.emissions_g, "saved_g": found.saved_g, "saved_percent": found.saved_percent}
 
 
 def notes(report: Report) -> list[str]:

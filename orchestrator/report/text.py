@@ -114,6 +114,9 @@ def _totals(report: Report) -> Table:
     if now is not None:
         place = f"{now.zone} ×{now.workers}, {moment(now.start)} to {moment(now.end)}"
         table.add_row("run-now CO₂e", grams(now.emissions_g), place)
+    if (seen := report.forgone) is not None:
+        by = "by the forecast" if seen.is_forecast else "by what came"
+        table.add_row("with a plan", grams(seen.emissions_g), f"{percent(seen.saved_percent)} less, {by}")
     if report.savings.saved_g is not None:
         table.add_row("saved CO₂e", grams(report.savings.saved_g), percent(report.savings.saved_percent))
         table.add_row("saved by the site", grams(report.site_saved_g), _left(report))

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from cluster.api import Ended, MeterRow, Reason
 from orchestrator.account import Account, Intensity, Neighbour, SegmentFacts, Transfer, ZoneFacts
-from orchestrator.plan.record import read
+from orchestrator.plan.record import observed_in, read
 from orchestrator.signal.chain import PURPOSES
 from orchestrator.signal.forecast import Kind, Signal
 from orchestrator.site import Site
@@ -51,6 +51,7 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
         intensities=[*map(_intensity, said), *_to_come(session, site, zones)],
         transfers=_transfers(segments),
         planned=read(job.plan).slots if job.plan else (),
+        observed=observed_in(job.plan) if job.plan else None,
         neighbours=_neighbours(session, job.id, rows, zones, now),
         left_rows=facts.left_rows(session, job.id, rows) if whole else (),
         marginal=_marginal(session, zones, job.submitted_at, end) if whole else (),

@@ -17,7 +17,7 @@ from orchestrator.controller.settle import MAX_RETRIES
 from orchestrator.signal.forecast import Forecast, Point, Share
 from orchestrator.site import Site, resolve_site
 from orchestrator.store import Store, facts, forecasts, jobs, lease
-from orchestrator.store.schema import Job
+from orchestrator.store.schema import Job, Segment
 from tests.standin import StandInCluster
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
@@ -140,11 +140,10 @@ def test_a_pass_that_died_before_it_acted_is_finished_by_the_next(bench: Bench) 
     assert list(bench.cluster.orders) == ["tiny-1"]
 
 
-def test_a_measured_job_runs_in_the_clean_hours_and_pauses_between(bench: Bench) -> None:
-    measured(bench)
-    bench.submit()
+def followed(bench: Bench, hours: float = 8) -> tuple[list[str], list[Segment]]:
+    """The states after each pass of the job, until it ends or so long; and its segments."""
     controller, controlled = bench.controller(), []
-    while bench.now < T0 + 8 * HOUR and bench.job().state not in jobs.ENDED_STATES:
+    while bench.now < T0 + hours * HOUR and bench.job().state not in jobs.ENDED_STATES:
         controller.run_pass()
         controlled.append(bench.job().state)
         with bench.store.read() as session:
@@ -157,13 +156,69 @@ def test_a_measured_job_runs_in_the_clean_hours_and_pauses_between(bench: Bench)
             stops = "done" if step >= STEPS else desire.ends_as if bench.now >= desire.run_until else None
             bench.show(running.id, min(step, STEPS), max(trained_s, 0.1), stops)
     with bench.store.read() as session:
-        segments = jobs.segments_of(session, "tiny")
+        return controlled, list(jobs.segments_of(session, "tiny"))
+
+
+def test_a_measured_job_runs_in_the_clean_hours_and_pauses_between(bench: Bench) -> None:
+    measured(bench)
+    bench.submit()
+    controlled, segments = followed(bench)
     assert [segment.reason for segment in segments] == ["start", "resume"]
     assert [segment.ended for segment in segments] == ["paused", "done"]
     assert segments[0].ended_at is not None and segments[0].ended_at <= T0 + HOUR + timedelta(minutes=10)
     assert segments[1].ordered_at >= T0 + 4 * HOUR - timedelta(minutes=1)
     assert "paused" in controlled
-    assert bench.job().state == "done"
+
+
+def test_a_job_that_may_not_pause_runs_in_one_piece(bench: Bench) -> None:
+    measured(bench)
+    bench.submit(carbon={"finish_by": "23h", "max_pauses": 0})
+    assert [segment.ended for segment in followed(bench, 24)[1]] == ["done"]
+
+
+def test_a_segment_is_not_stopped_before_its_least_time(bench: Bench) -> None:
+    measured(bench)
+    bench.submit(carbon={"finish_by": "23h", "min_run": "90m"})
+    lengths = [
+        segment.ended_at - segment.ordered_at for segment in followed(bench, 24)[1] if segment.ended_at is not None
+    ]
+    assert lengths and min(lengths[:-1], default=2 * HOUR) >= timedelta(minutes=90)
+
+
+def test_a_job_whose_budget_is_spent_is_held_and_says_what_it_would_take(bench: Bench) -> None:
+    measured(bench)
+    bench.submit(carbon={"finish_by": "23h", "budget": "1 g"})
+    assert set(followed(bench, 1)[0]) == {"waiting"}
+    assert bench.job().reason.startswith("held by carbon.budget: the rest would emit ")
+    with bench.store.write() as session:
+        jobs.wish(session, session.get_one(Job, "tiny"), "cancel", bench.now)
+    bench.controller().run_pass()
+    assert bench.job().state == "cancelled"
+
+
+def test_what_a_job_has_emitted_counts_toward_its_budget(bench: Bench) -> None:
+    measured(bench)
+    bench.submit(carbon={"policy": "now", "finish_by": "23h", "budget": "5 kg"})
+    bench.controller().run_pass()
+    bench.meter("tiny-1", T0 + timedelta(seconds=1), watts=1e6)  # two workers' MWh: more than the budget
+    bench.now += timedelta(minutes=10)
+    bench.show("tiny-1", 540, 540.0)
+    bench.controller().run_pass()
+    assert bench.job().state == "pausing"
+    assert bench.job().reason.endswith("0 g are left")
+
+
+def test_an_observing_job_runs_at_once_and_keeps_what_a_plan_would_have_saved(bench: Bench) -> None:
+    measured(bench)
+    bench.submit(carbon={"policy": "observe", "finish_by": "23h"})
+    bench.controller().run_pass()
+    first = bench.job().plan
+    assert first is not None and first["observed"]["saved_percent"] > 10
+    assert "; a plan would save " in bench.job().reason
+    _, segments = followed(bench)
+    assert [segment.ended for segment in segments] == ["done"]
+    kept = bench.job().plan
+    assert kept is not None and (kept["observed"], kept["slots"]) == (first["observed"], [])
 
 
 def test_every_running_segment_is_renewed_at_every_pass(bench: Bench) -> None:

@@ -19,7 +19,7 @@ KEYS = {
     "run_now_emissions_g", "saved_g", "saved_percent", "signal",
 }  # fmt: skip
 ADDED = {
-    "notes", "overhead_j", "water_l", "site_saved_g", "revised_g", "marginal_emissions_g", "uncertainty",
+    "notes", "overhead_j", "water_l", "site_saved_g", "observed", "revised_g", "marginal_emissions_g", "uncertainty",
     "per_sample_j", "per_token_j",
 }  # fmt: skip
 
