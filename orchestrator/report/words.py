@@ -113,9 +113,9 @@ def site_sentence(report: Report) -> str:
         return ""
     if not left_j:
         return f"The site saved as much ({grams(saved_g)}): no GPU that the job left stood idle."
-    kept = "saved" if saved_g >= 0 else "lost"
-    idle = f"{energy(left_j)} ({grams(report.left.emissions_g)}) that its GPUs drew idle while it was paused"
-    return f"The site {kept} {grams(abs(saved_g))}: as above, less {idle}."
+    idle = f"{energy(left_j)} ({grams(report.left.emissions_g)})"
+    kept = f"saved {grams(saved_g)}" if saved_g >= 0 else f"emitted {grams(-saved_g)} more"
+    return f"With the {idle} that its GPUs drew idle in its pauses, the site {kept}."
 
 
 def beside(report: Report) -> list[tuple[str, str, str]]:
