@@ -189,7 +189,7 @@ class Http:
             response, value, fresh_until = question.put(self._wire)
         except SignalFault as fault:
             self._flight.fail(key, fault, self.now(), question.limits)
-            if _is_of_server(fault):
+            if _is_of_server(fault, question.limits):
                 self._flight.fail(question.provider_there, fault, self.now(), question.limits)
             raise
         now = self.now()
@@ -198,12 +198,13 @@ class Http:
         return Answer(value, now)
 
 
-def _is_of_server(fault: SignalFault) -> bool:
+def _is_of_server(fault: SignalFault, limits: Limits) -> bool:
     """Whether it goes for all questions: nobody answers, or whoever does asks for fewer of them for a while.
 
-    Else each zone of a large site would find out for itself that nobody is there, one time limit after another.
+    Else each zone of a large site would find out for itself that nobody is there, one time limit after another. What
+    is asked once only, in little time, tells nothing of the rest.
     """
-    is_silent = isinstance(fault, SignalOutage) and fault.status is None
+    is_silent = isinstance(fault, SignalOutage) and fault.status is None and limits.retries > 0
     return is_silent or (fault.status == _TOO_MANY and fault.retry_after_s is not None)
 
 

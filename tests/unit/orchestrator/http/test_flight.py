@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -129,8 +130,8 @@ class Pair:
         self.first, self.second = Http(folder, self.clock), Http(folder, self.clock)
         self._url = f"{server.url}/v4/thing"
 
-    def ask(self, http: Http, zone: str = "DE") -> Any:
-        return http.get(self._url, {"zone": zone}, fresh, Asker("electricity_maps", zone), limits=ONCE).value
+    def ask(self, http: Http, zone: str = "DE", limits: Limits = ONCE) -> Any:
+        return http.get(self._url, {"zone": zone}, fresh, Asker("electricity_maps", zone), limits=limits).value
 
     def close(self) -> None:
         self.first.close()
@@ -232,12 +233,19 @@ def test_a_folder_that_cannot_be_written_to_stops_no_question(tmp_path: Path, se
 
 
 def test_a_server_that_does_not_answer_is_not_waited_for_again_by_each_zone(pair: Pair, server: ProviderServer) -> None:
-    server.on("thing", Reply(reset=True), Reply({"a": 1}))
+    server.on("thing", Reply(reset=True), Reply(reset=True), Reply({"a": 1}))
     for zone in ("DE", "FR", "GB"):
         with pytest.raises(SignalOutage, match=f"zone {zone}: .*is not reachable"):
-            pair.ask(pair.second, zone=zone)
-    assert server.count("thing") == 1
+            pair.ask(pair.second, zone, replace(ONCE, retries=1, backoff_s=0.01))
+    assert server.count("thing") == 2
     pair.clock.forward(ONCE.failed_s + 1)
+    assert pair.ask(pair.second, zone="FR") == {"a": 1}
+
+
+def test_a_question_that_is_put_only_once_tells_nothing_of_others(pair: Pair, server: ProviderServer) -> None:
+    server.on("thing", Reply(reset=True), Reply({"a": 1}))
+    with pytest.raises(SignalOutage, match="is not reachable"):
+        pair.ask(pair.first)
     assert pair.ask(pair.second, zone="FR") == {"a": 1}
 
 
