@@ -1,99 +1,181 @@
-"""What metering eight GPUs costs: CPU time of a meter's process beside the same process without its meter.
-In: the NVML stand-in with eight devices. Out: percent of one core.
-`measure` starts itself once for each kind, all at the same time: `python -m tests.bench.metering KIND SECONDS FOLDER`.
+"""How well eight GPUs are metered, and what that costs, beside CodeCarbon and Zeus on the same stand-in at once.
+In: the NVML stand-in with square, sawtooth and bursty loads, counters and sensors that move every 100 ms.
+Out: error of the energy of a whole run with its start and its end, and percent of one core while it lasts.
 
-The stand-in answers in microseconds; a real driver's calls take its own time, which no process without a GPU shows.
+The other two need a virtual environment of their own: LOWTIDE_BENCH_OTHERS names its folder, which is made and filled
+from the package index where it is missing. The stand-in answers in microseconds; a real driver takes its own time.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
+import venv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tests.bench.figure import Figure, Options, Section, Table
 from tests.nvml import build
+from tests.nvml.curves import energy_j
 
 GPUS = 8
+SHAPES = ("square", "sawtooth", "bursty")
 WINDOW_S = 60.0
-PASS_S = 15.0
-GOAL_PERCENT = 0.5
-KINDS = {
-    "none": "imported, not started",
-    "idle": f"{GPUS} GPUs at 1 Hz, nobody trains",
-    "ranks": f"{GPUS} GPUs at 1 Hz, {GPUS} ranks and a driver, pulled every {PASS_S:.0f} s",
-}
+STARTED_S = 120.0
+OTHERS = ("codecarbon", "zeus")
+COUNTER_PERCENT, POWER_PERCENT, CORE_PERCENT = 0.5, 2.0, 0.5
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One process: who meters, how often it reads, and whether the GPUs have counters."""
+
+    who: str
+    hz: float
+    counter: bool = True
+    does: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its row in the table."""
+        return f"{self.who}{', ' + self.does if self.does else ''}"
+
+
+OURS = (
+    Kind("none", 0, does="imported, not started"),
+    Kind("lowtide", 1, does="nobody trains"),
+    Kind("lowtide", 1, does="8 ranks and a driver"),
+    Kind("lowtide", 10, does="8 ranks and a driver"),
+    Kind("lowtide", 10, counter=False, does="8 ranks and a driver"),
+)
+THEIRS = (
+    Kind("codecarbon", 1),
+    Kind("codecarbon", 10),
+    Kind("codecarbon", 10, counter=False),
+    Kind("zeus", 0, does="reads at start and end alone"),
+    Kind("zeus", 10, counter=False),
+)
 
 
 def measure(options: Options) -> Section:
-    """Run the kinds beside one another for WINDOW_S."""
+    """Run every meter beside the others for WINDOW_S."""
     if build.compiler() is None:
         return Section("metering", remarks=["not measured: no C compiler for the NVML stand-in (install gcc)"])
-    with tempfile.TemporaryDirectory(prefix="lowtide-bench-") as folder:
-        library = build.build(Path(folder))
-        environment = build.environment(library, devices=str(GPUS), shapes="square,sawtooth,bursty,constant")
-        print(f"  {len(KINDS)} processes for {WINDOW_S:.0f} s", file=sys.stderr, flush=True)
-        running = {kind: _start(kind, Path(folder), environment) for kind in KINDS}
-        found = {kind: json.loads(process.communicate()[0]) for kind, process in running.items()}
+    python, remark = _others()
+    kinds = [*OURS, *(THEIRS if python else ())]
+    with tempfile.TemporaryDirectory(prefix="lowtide-bench-") as name:
+        epoch_s = time.time() - 1000.37
+        library = build.build(Path(name))
+        print(f"  {len(kinds)} processes for {WINDOW_S:.0f} s", file=sys.stderr, flush=True)
+        running: dict[Kind, subprocess.Popen[str]] = {}
+        try:
+            for kind in kinds:  # one after the other: Zeus gives up where its processes take long to start
+                running[kind] = _start(kind, python, library, epoch_s)
+                if not _is_ready(running[kind]):
+                    remark += f"; not measured, for it did not start: {kind.who} at {kind.hz:g} Hz"
+                    running.pop(kind).wait()
+            found = _together(running)
+        finally:
+            for process in running.values():
+                process.kill()
+                process.wait()
+    return _section(found, epoch_s, remark)
+
+
+def _section(found: Mapping[Kind, dict[str, Any]], epoch_s: float, remark: str) -> Section:
     percent = {kind: 100 * each["cpu_s"] / each["wall_s"] for kind, each in found.items()}
-    rows = [[KINDS[kind], f"{percent[kind]:.3f}", f"{percent[kind] - percent['none']:.3f}"] for kind in KINDS]
+    base_percent = percent[OURS[0]]
+    errors = {
+        kind: _errors(each["spans_s"], each["energy_j"], epoch_s) for kind, each in found.items() if each["energy_j"]
+    }
+    rows = []
+    for kind in found:
+        shown = [*(f"{100 * error:.3f}" for error in errors.get(kind, ())), "", ""][:2]
+        reads = "counter" if kind.counter else "power"
+        rows.append([kind.name, reads, f"{kind.hz:g}" if kind.hz else "", *shown, f"{percent[kind]:.3f}"])
     return Section(
         "metering",
         [
-            Figure(
-                f"added by metering: {KINDS[kind]}",
-                percent[kind] - percent["none"],
-                "% of a core",
-                at_most=GOAL_PERCENT,
-            )
-            for kind in ("idle", "ranks")
+            Figure("error, counters, of all GPUs", 100 * errors[OURS[2]][0], "%", at_most=COUNTER_PERCENT),
+            Figure("error, no counter, of all GPUs", 100 * errors[OURS[4]][0], "%", at_most=POWER_PERCENT),
+            Figure("added, idle", percent[OURS[1]] - base_percent, "% of a core", at_most=CORE_PERCENT),
+            Figure("added, 8 ranks", percent[OURS[2]] - base_percent, "% of a core", at_most=CORE_PERCENT),
+            Figure("added, 8 ranks at 10 Hz", percent[OURS[3]] - base_percent, "% of a core"),
+            Figure("added, power at 10 Hz", percent[OURS[4]] - base_percent, "% of a core"),
         ],
-        [Table("CPU of the meter's process", ("meter", "% of a core", "added"), rows)],
-        [f"GPUs found: {found['ranks']['gpus']}; an idle Ray actor uses about 0.65 % of a core by itself."],
+        [Table("Meters", ("meter", "reads", "Hz", "error, all %", "worst GPU %", "% of a core"), rows)],
+        [remark, "An idle Ray actor uses about 0.65 % of a core by itself; lowtide's process is one."],
     )
 
 
-def _start(kind: str, folder: Path, environment: dict[str, str]) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "tests.bench.metering", kind, str(WINDOW_S), str(folder / kind)]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+def _errors(spans_s: Sequence[tuple[float, float]], told_j: Sequence[float], epoch_s: float) -> list[float]:
+    """Relative error of all GPUs together, and of the worst where each is told; each by its own start and end."""
+    exact_j = [
+        energy_j(SHAPES[index % len(SHAPES)], start_s - epoch_s, end_s - epoch_s)
+        for index, (start_s, end_s) in enumerate(spans_s)
+    ]
+    of_all = abs(sum(told_j) / sum(exact_j) - 1)
+    if len(told_j) < len(exact_j):
+        return [of_all]
+    return [of_all, max(abs(told / exact - 1) for told, exact in zip(told_j, exact_j, strict=True))]
 
 
-def _run(kind: str, window_s: float, folder: Path) -> dict[str, Any]:
-    """The CPU seconds of this process over the window, after a warm-up of some ticks."""
-    from cluster.meter.meter import Meter
-    from cluster.meter.nvml import devices
-    from cluster.meter.owner import Owner
-    from cluster.meter.spool import Spool
-
-    gpus = devices()
-    meter = None
-    workers: list[subprocess.Popen[bytes]] = []
-    if kind != "none":
-        meter = Meter(Spool(folder, "bench"), 900.0, gpus, node="bench")
-        meter.start(on_fault=lambda: None)
-    if meter is not None and kind == "ranks":
-        workers = [subprocess.Popen(["sleep", str(window_s + 60)]) for _ in range(GPUS + 1)]
-        for rank, worker in enumerate(workers, start=-1):
-            meter.register(Owner("job", "job-1", rank, worker.pid, (gpus[rank].uuid,) if rank >= 0 else ()))
-            meter.mark("job-1", rank, "train")
-    time.sleep(3)
-    began_s, spent_s = time.monotonic(), time.process_time()
-    while (left_s := began_s + window_s - time.monotonic()) > 0:
-        time.sleep(min(PASS_S, left_s))
-        if meter is not None and kind == "ranks":
-            meter.acknowledge([(row.device, row.seq) for row in meter.pull()])
-    used = {"cpu_s": time.process_time() - spent_s, "wall_s": time.monotonic() - began_s, "gpus": len(gpus)}
-    if meter is not None:
-        meter.stop()
-    for worker in workers:
-        worker.kill()
-        worker.wait()
-    return used
+def _others() -> tuple[Path | None, str]:
+    """The Python that has the other meters, made on request; else None. And what to say of it."""
+    named = os.environ.get("LOWTIDE_BENCH_OTHERS")
+    if not named:
+        return None, "CodeCarbon and Zeus: not measured; LOWTIDE_BENCH_OTHERS=FOLDER installs them there and does"
+    python = Path(named).resolve() / "bin" / "python"
+    if not python.exists():
+        print(f"  installing {' and '.join(OTHERS)} into {named}", file=sys.stderr, flush=True)
+        venv.create(named, with_pip=True)
+        subprocess.run([python, "-m", "pip", "install", "--quiet", *OTHERS], check=True)
+    asked = "from importlib.metadata import version; print(*[f'{n} {version(n)}' for n in ('codecarbon', 'zeus')])"
+    told = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=False)
+    if told.returncode:
+        return None, f"CodeCarbon and Zeus: not measured; {named} does not have both (delete it to install them)"
+    return python, f"beside {told.stdout.strip()}"
 
 
-if __name__ == "__main__":
-    print(json.dumps(_run(sys.argv[1], float(sys.argv[2]), Path(sys.argv[3]))))
+def _start(kind: Kind, python: Path | None, library: Path, epoch_s: float) -> subprocess.Popen[str]:
+    """The kind's process, as it gets ready."""
+    settings = {"devices": str(GPUS), "shapes": ",".join(SHAPES), "epoch": repr(epoch_s)}
+    settings |= {"step_ms": "100", "sensor_ms": "100", "no_counter": "" if kind.counter else "1"}
+    environment = build.environment(library, **settings)
+    if kind in THEIRS:
+        environment["PATH"] = os.pathsep.join([str(build.SOURCE.parent), environment["PATH"]])
+        command = [str(python), str(Path(__file__).with_name("others.py")), kind.who]
+    else:
+        does = "none" if kind is OURS[0] else "idle" if kind is OURS[1] else "ranks"
+        folder = library / str(len(list(library.iterdir())))
+        folder.mkdir()
+        command = [sys.executable, "-m", "tests.bench.meters", does, str(folder)]
+    command += [repr(kind.hz), repr(WINDOW_S), str(GPUS)]
+    return subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _is_ready(process: subprocess.Popen[str]) -> bool:
+    """Wait until it says so; False where it ended before."""
+    assert process.stdout is not None
+    while (line := process.stdout.readline()) != "ready\n":
+        if not line:
+            return False
+    return True
+
+
+def _together(running: Mapping[Kind, subprocess.Popen[str]]) -> dict[Kind, dict[str, Any]]:
+    """What each told, started at once."""
+    for process in running.values():
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return {
+        kind: json.loads(process.communicate(timeout=WINDOW_S + STARTED_S)[0].splitlines()[-1])
+        for kind, process in running.items()
+    }
