@@ -5,13 +5,17 @@ In: a Report. Out: HTML for a browser, light or dark, that prints on a sheet of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
+from math import fsum
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from orchestrator.account import SegmentFacts, end_of
 from orchestrator.charge import Charge
+from orchestrator.ledger import Ledger
 from orchestrator.report.build import Report, notes
 from orchestrator.report.picture import svg
 from orchestrator.report.words import (
@@ -27,9 +31,50 @@ from orchestrator.report.words import (
     summary,
 )
 
+BARS_AT_MOST = 10
+SEGMENTS_AT_MOST = 8
+"""So that the page prints on one sheet; the JSON and the CSV have all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One line of the workers' energy."""
+
+    name: str
+    source: str
+    title: str
+    energy_j: float
+
+
+def bars(ledger: Ledger) -> list[Bar]:
+    """Energy by worker and device; of many by rank alone, and of more ranks than fit the rest as one."""
+    found = [
+        Bar(_name(worker.rank), worker.source, f"{worker.node} {worker.uuid or worker.device}", energy_j)
+        for worker, energy_j in ledger.workers.items()
+    ]
+    if len(found) > BARS_AT_MOST:
+        by_rank: dict[str, list[Bar]] = {}
+        for bar in found:
+            by_rank.setdefault(bar.name, []).append(bar)
+        found = [_joined(name, parts) for name, parts in by_rank.items()]
+    if len(found) > BARS_AT_MOST:
+        rest = found[BARS_AT_MOST - 1 :]
+        found = [*found[: BARS_AT_MOST - 1], _joined(f"{len(rest)} more", rest)]
+    return found
+
+
+def _joined(name: str, parts: Sequence[Bar]) -> Bar:
+    sources = " ".join(dict.fromkeys(part.source for part in parts))
+    return Bar(name, sources, ", ".join(part.title for part in parts), fsum(part.energy_j for part in parts))
+
+
+def _name(rank: int | None) -> str:
+    return "driver" if rank == -1 else "no rank" if rank is None else f"rank {rank}"
+
 
 def page(report: Report) -> str:
     """The report as HTML text; every name in it that a user chose is escaped."""
+    segments = sorted(report.facts.segments, key=lambda segment: segment.n)
     total_j, saved_g = report.ledger.total.energy_j, report.savings.saved_g
 
     def share(energy_j: float) -> float:
@@ -45,12 +90,14 @@ def page(report: Report) -> str:
         report=report,
         ledger=report.ledger,
         now=report.savings.run_now,
-        segments=sorted(report.facts.segments, key=lambda segment: segment.n),
+        segments=segments[-SEGMENTS_AT_MOST:],
+        earlier=max(0, len(segments) - SEGMENTS_AT_MOST),
         tone="" if saved_g is None else "good" if saved_g > 0 else "bad" if saved_g < 0 else "",
         verdict=against_run_now(report),
         summary=summary(report),
         site=site_sentence(report),
-        beside=[(f"{name}, {what}", value) for name, value, what in beside(report)],
+        beside=beside(report),
+        workers=bars(report.ledger),
         progress=progress(report),
         badges=badges(report),
         notes=notes(report),

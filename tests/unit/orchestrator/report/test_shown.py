@@ -18,6 +18,7 @@ from rich.console import Console
 from orchestrator.account import Account
 from orchestrator.ledger import add_up
 from orchestrator.report import draw, page, report_of, svg, text
+from orchestrator.report.page import bars
 from orchestrator.report.power import STEPS_AT_MOST, power_of
 from orchestrator.report.words import energy, figures, grams, length, percent, sentence
 from tests.unit.orchestrator.report.accounts import cluster, demo
@@ -95,6 +96,22 @@ def test_estimates_are_labelled_on_the_page():
     assert "energy estimated" in written and "generated grid" in written
     assert '<small class="estimated">estimated</small>' in written
     assert "energy estimated" not in page(report_of(cluster()))
+
+
+def test_many_workers_are_shown_by_rank_and_keep_their_joules():
+    few, many = add_up(demo()), add_up(cluster())
+    assert len(bars(few)) == len(few.workers)
+    assert [bar.name for bar in bars(many)] == [f"rank {rank}" for rank in range(8)]
+    wide = replace(cluster(), rows=[replace(r, rank=r.seq % 40, device=f"g{r.seq % 40}") for r in cluster().rows])
+    assert (len(bars(add_up(wide))), bars(add_up(wide))[-1].name) == (10, "31 more")
+    for ledger in (few, many, add_up(wide)):
+        assert sum(bar.energy_j for bar in bars(ledger)) == pytest.approx(ledger.total.energy_j)
+
+
+def test_a_job_of_many_segments_says_how_many_are_not_shown():
+    first = demo().segments[0]
+    segments = [replace(first, n=n, segment_id=f"s-{n}") for n in range(1, 21)]
+    assert "12 earlier ones are in" in page(report_of(replace(demo(), segments=segments)))
 
 
 def test_names_are_escaped_on_the_page():
