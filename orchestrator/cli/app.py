@@ -224,6 +224,14 @@ def simulate(
     length: Annotated[str, typer.Option("--length", help="Time that one worker needs.")] = "24h",
     deadline: Annotated[str, typer.Option("--deadline", help="From each start.")] = "36h",
     every: Annotated[str, typer.Option("--every", help="A start each so often.")] = "149h",
+    jobs: Annotated[
+        Path | None,
+        typer.Option("--jobs", help="CSV of jobs, each with its own start, length and deadline, that share GPUs."),
+    ] = None,
+    capacity: Annotated[
+        list[str] | None,
+        typer.Option("--capacity", metavar="ZONE=GPUS", help="GPUs that --jobs share; repeat; else no limit."),
+    ] = None,
     policies: Annotated[
         str, typer.Option("--policies", help="Which ones, with commas.")
     ] = "now,threshold,window,slots,greedy,optimal",
@@ -250,6 +258,8 @@ def simulate(
         pause_cost=pause_cost,
         move_cost=move_cost,
         slot=slot,
+        jobs=jobs,
+        capacity=capacity or [],
     )
     run(asked, json, html)
 

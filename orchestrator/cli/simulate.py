@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,17 @@ from jobs.spec import InputError, seconds
 from jobs.spec.units import worker_range
 from orchestrator.cli.desk import print_json
 from orchestrator.plan import POLICIES, PauseCost
-from orchestrator.simulate import Recorded, Results, Setting, Task, points_of, read_recorded, simulate, tasks_each
+from orchestrator.simulate import (
+    Recorded,
+    Results,
+    Setting,
+    Task,
+    points_of,
+    read_jobs,
+    read_recorded,
+    simulate,
+    tasks_each,
+)
 from orchestrator.simulate.profile import ONE_KW, Scale, read_profile
 from orchestrator.simulate.results import runs_of
 
@@ -39,6 +49,8 @@ class Asked:
     pause_cost: str
     move_cost: str
     slot: str
+    jobs: Path | None = None
+    capacity: Sequence[str] = ()
 
 
 def run(asked: Asked, as_json: bool, html: Path | None) -> None:
@@ -47,7 +59,8 @@ def run(asked: Asked, as_json: bool, html: Path | None) -> None:
         raise InputError(f"--html: {html} cannot be written, there is no folder {html.absolute().parent}; make it")
     policies = _policies(asked.policies)
     pause = PauseCost(_duration("--pause-cost", asked.pause_cost, 0), _duration("--move-cost", asked.move_cost, 0))
-    setting = Setting(_zones(asked), _duration("--slot", asked.slot), pause)
+    zones = _zones(asked)
+    setting = Setting(zones, _duration("--slot", asked.slot), pause, _gpus(asked, zones))
     model, tasks = _tasks(asked, setting)
     with _progress(runs_of(setting, tasks, policies)) as after_each:
         results = simulate(setting, tasks, policies, after_each)
@@ -97,13 +110,39 @@ def _zones(asked: Asked) -> dict[str, Recorded]:
     return zones
 
 
+def _gpus(asked: Asked, zones: Mapping[str, Recorded]) -> dict[str, int] | None:
+    """GPUs that a fleet shares, by zone; None where each start is alone."""
+    if asked.jobs is None:
+        if asked.capacity:
+            raise InputError("--capacity: needs --jobs FILE.csv, whose jobs share it")
+        return None
+    gpus: dict[str, int] = {}
+    for text in asked.capacity:
+        zone, _, count = text.partition("=")
+        if not (zone and count.isdigit()):
+            raise InputError(f"--capacity: {text!r} is not ZONE=GPUS; write e.g. DE=16")
+        if zone not in zones:
+            raise InputError(f"--capacity: {zone!r} is no zone of --trace; there are {', '.join(zones)}")
+        if zone in gpus:
+            raise InputError(f"--capacity: {zone} is given twice; name each zone once")
+        gpus[zone] = int(count)
+    return gpus
+
+
 def _tasks(asked: Asked, setting: Setting) -> tuple[str, list[Task]]:
     """What runs, in words, and its starts."""
+    if asked.jobs is not None:
+        for option, given in (("--model", asked.model), ("--workers", asked.workers)):
+            if given is not None:
+                column = "profile" if option == "--model" else "workers"
+                raise InputError(f"{option}: is not for --jobs; give it in the column {column} of {asked.jobs}")
+        tasks = read_jobs(asked.jobs, setting, asked.profile)
+        return f"{len(tasks)} jobs of {asked.jobs}", tasks
     length_s, deadline_s = _duration("--length", asked.length), _duration("--deadline", asked.deadline)
     name, scales = _scales(asked)
     points = points_of(scales, _workers(asked.workers))
     tasks = tasks_each(setting, length_s, deadline_s, _duration("--every", asked.every), points)
-    tasks = [task for task in tasks if _is_known(setting, task)]
+    tasks = [task for task in tasks if setting.is_known(task)]
     if not tasks:
         span_h = max(0.0, (setting.end - setting.start).total_seconds() / 3600)
         raise InputError(
@@ -111,13 +150,6 @@ def _tasks(asked: Asked, setting: Setting) -> tuple[str, list[Task]]:
             "of known intensity; give a shorter one or longer traces"
         )
     return name, tasks
-
-
-def _is_known(setting: Setting, task: Task) -> bool:
-    """Whether anything at all is known of each zone before the deadline: of nothing no figure can be made."""
-    return all(
-        any(part.g_per_kwh is not None for part in zone.came(task.start, task.due)) for zone in setting.zones.values()
-    )
 
 
 def _scales(asked: Asked) -> tuple[str, dict[int, Scale]]:
@@ -158,10 +190,9 @@ def _table(results: Results, asked: Asked, model: str) -> None:
     from orchestrator.report.words import energy, grams
 
     setting = results.setting
-    title = (
-        f"{model}, {asked.length} of one worker's work due in {asked.deadline}, in {', '.join(setting.zones)}, "
-        f"{setting.start:%Y-%m-%d} to {setting.end:%Y-%m-%d}"
-    )
+    each = "" if asked.jobs else f", {asked.length} of one worker's work due in {asked.deadline}"
+    zones = ", ".join(f"{zone} ({count} GPUs)" for zone, count in _shared(setting).items())
+    title = f"{model}{each}, in {zones or ', '.join(setting.zones)}, {setting.start:%Y-%m-%d} to {setting.end:%Y-%m-%d}"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for index, name in enumerate(("policy", "runs", "emissions", "saved", "energy", "mean wait", "missed", "switches")):
         table.add_column(name, justify="right" if index else "left", no_wrap=True)
@@ -179,6 +210,19 @@ def _table(results: Results, asked: Asked, model: str) -> None:
     console = Console(highlight=False)
     console.print(title)
     console.print(table)
+    if results.fleet is not None and results.fleet.bound_g is not None:
+        gap = results.fleet.gap_percent
+        said = "optimal misses one" if gap is None else f"optimal is within {gap:.2f} % of it"
+        console.print(
+            f"Proven: no plans that meet every deadline emit less than {grams(results.fleet.bound_g)}; {said}"
+        )
+
+
+def _shared(setting: Setting) -> dict[str, str]:
+    """GPUs by zone, in words; none where each start is alone."""
+    if setting.gpus is None:
+        return {}
+    return {zone: str(setting.gpus.get(zone, "unlimited")) for zone in setting.zones}
 
 
 def _write(path: Path, results: Results, asked: Asked, model: str) -> None:
@@ -186,14 +230,20 @@ def _write(path: Path, results: Results, asked: Asked, model: str) -> None:
 
     planned = "what came" if asked.forecast_column is None else f"the column {asked.forecast_column}, anew each slot"
     points = results.baseline[0].task.points
-    said = {
-        "traces": ", ".join(asked.trace),
-        "planned by": planned,
+    about = {
         "model": model,
         "workers": ", ".join(str(point.workers) for point in points),
         "length": f"{asked.length} at one worker",
         "deadline": asked.deadline,
         "a start every": asked.every,
+    }
+    if asked.jobs is not None:
+        shared = ", ".join(f"{zone}: {count}" for zone, count in _shared(results.setting).items())
+        about = {"jobs": str(asked.jobs), "GPUs": shared}
+    said = {
+        "traces": ", ".join(asked.trace),
+        "planned by": planned,
+        **about,
         "cost of a pause": asked.pause_cost,
         "and of a move": asked.move_cost,
         "slot": asked.slot,

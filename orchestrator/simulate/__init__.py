@@ -4,10 +4,12 @@ In: a Setting (recorded zones, slot, start costs), Tasks and policies' names. Ou
 """
 
 from orchestrator.simulate.follow import Outcome, follow
+from orchestrator.simulate.jobs import read_jobs
 from orchestrator.simulate.profile import points_of, read_profile
 from orchestrator.simulate.recorded import Recorded, read_recorded
 from orchestrator.simulate.results import Results, Row, simulate
 from orchestrator.simulate.setting import Setting, Task, tasks_each
+from orchestrator.simulate.together import follow_fleet
 
 __all__ = [
     "Outcome",
@@ -17,7 +19,9 @@ __all__ = [
     "Setting",
     "Task",
     "follow",
+    "follow_fleet",
     "points_of",
+    "read_jobs",
     "read_profile",
     "read_recorded",
     "simulate",

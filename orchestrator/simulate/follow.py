@@ -1,6 +1,6 @@
 """One job from submission to its last step by one policy, in simulated time: plan, run, plan anew, charge.
 In: a Setting, a Task, a policy. Out: an Outcome with what ran where and what it emitted by what came.
-`results` sums the outcomes. Plans and bills are the product's own, `orchestrator.plan`.
+`results` sums the outcomes, `together` walks with many at once. Plans and bills are those of `orchestrator.plan`.
 
 Where a forecast is planned by, a plan is made at the start and at each UTC multiple of the slot, with the work that is
 left, what runs, and what is told then; only its first slot is acted on. A plan by what comes stands. Energy that is
@@ -10,10 +10,11 @@ seconds are told.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from orchestrator.plan import Current, Plan, PlannedSlot, Problem, ZoneOption, plan
+from orchestrator.plan import Current, PlannedSlot, Problem, ZoneOption, plan
 from orchestrator.plan.lattice import lattice
 from orchestrator.plan.price import Bill, Run, joined, price
 from orchestrator.simulate.setting import Setting, Task
@@ -61,14 +62,14 @@ class Outcome:
 
 def follow(setting: Setting, task: Task, policy: str) -> Outcome:
     """Run `task` by `policy`; InputError where the policy does not exist."""
-    walk = _Walk(setting, task)
+    walk = Walk(setting, task)
     while not walk.done:
-        walk.along(plan(walk.problem(), policy), None if setting.foresees else _next_slot(walk.now, setting.slot_s))
-    bill = _charge(setting, task, walk.ran)
-    return Outcome(policy, task, tuple(walk.ran), bill.emissions_g, bill.energy_j, bill.unknown_s)
+        until = None if setting.foresees else next_slot(walk.now, setting.slot_s)
+        walk.along(plan(walk.problem(), policy).slots, until)
+    return walk.outcome(policy)
 
 
-class _Walk:
+class Walk:
     """How far a task has come at `now`."""
 
     def __init__(self, setting: Setting, task: Task) -> None:
@@ -107,15 +108,21 @@ class _Walk:
             last_zone=last.zone if last is not None else None,
         )
 
-    def along(self, made: Plan, until: datetime | None) -> None:
-        """Do what the plan says up to `until`; None is to its end."""
-        for slot in made.slots:
+    def along(self, slots: Sequence[PlannedSlot], until: datetime | None) -> None:
+        """Do what the plan of these slots says from now up to `until`; None is to its end."""
+        for slot in slots:
             end = slot.end if until is None else min(slot.end, until)
-            if slot.start < end and not self.done:
-                self._run(PlannedSlot(slot.start, end, slot.zone, slot.workers))
-        self.now = until if until is not None else made.finish_at
+            start = max(slot.start, self.now)
+            if start < end and not self.done:
+                self._run(PlannedSlot(start, end, slot.zone, slot.workers))
+        self.now = until if until is not None else slots[-1].end
         if until is None:  # to the microsecond the plan does the work
             self._left_steps = 0.0
+
+    def outcome(self, policy: str) -> Outcome:
+        """What became of the task, once it is done."""
+        bill = _charge(self.setting, self.task, self.ran)
+        return Outcome(policy, self.task, tuple(self.ran), bill.emissions_g, bill.energy_j, bill.unknown_s)
 
     def _run(self, slot: PlannedSlot) -> None:
         last = self.ran[-1] if self.ran else None
@@ -139,7 +146,8 @@ class _Walk:
             self.ran.append(PlannedSlot(slot.start, end, slot.zone, slot.workers))
 
 
-def _next_slot(now: datetime, slot_s: float) -> datetime:
+def next_slot(now: datetime, slot_s: float) -> datetime:
+    """The first UTC multiple of the slot after `now`."""
     length = timedelta(seconds=slot_s)
     return _EPOCH + ((now - _EPOCH) // length + 1) * length
 

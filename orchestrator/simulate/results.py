@@ -3,7 +3,7 @@ In: a Setting, Tasks, policies. Out: Results: a row for each policy, and the out
 The command shows them as a table, JSON and a page.
 
 Savings are against `now` with perfect foresight, whatever plans are made by: the fixed zone and worker count that
-emits least when started at once and still meets the deadline.
+emits least when started at once and still meets the deadline. In a fleet that is `now` within the GPUs there are.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any
 
 from orchestrator.simulate.follow import Outcome, follow
 from orchestrator.simulate.setting import Setting, Task
+from orchestrator.simulate.together import TOGETHER, bound_g, follow_fleet
 
 BASELINE = "now"
 
@@ -37,6 +38,16 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Proven:
+    """How far from the least grams a fleet that was planned together can be at most; None is not known."""
+
+    bound_g: float | None = None
+    """No plans that meet every deadline emit less, though they knew every job from the start."""
+    gap_percent: float | None = None
+    """How much more than the bound it emits; not known where it misses a deadline, or the bound is not."""
+
+
+@dataclass(frozen=True)
 class Results:
     """What a simulation found."""
 
@@ -45,21 +56,30 @@ class Results:
     """By policy, in the tasks' order."""
     baseline: Sequence[Outcome]
     rows: Sequence[Row]
+    fleet: Proven | None = None
+    """Where tasks share GPUs and `optimal` plans by what comes."""
 
     @property
     def notes(self) -> list[str]:
         """What readers must know of the figures."""
         unknown_h = max(sum(each.unknown_s for each in outcomes) for outcomes in self.outcomes.values()) / 3600
-        if not unknown_h:
-            return []
-        return [
-            f"up to {unknown_h:.1f} h of a policy's runs have no intensity in the record; "
-            "they are charged at the worst known of their run"
-        ]
+        said = []
+        if unknown_h:
+            said.append(
+                f"up to {unknown_h:.1f} h of a policy's runs have no intensity in the record; "
+                "they are charged at the worst known of their run"
+            )
+        if self.fleet is not None and self.fleet.bound_g is None:
+            said.append(
+                "nothing is proven of the fleet: that needs plans that meet every deadline, at most 2,900 slots, "
+                "intensities that are all known, and a --slot no longer than the steps of the traces"
+            )
+        return said
 
     def to_json(self) -> dict[str, Any]:
-        """The contract's rows, and the notes."""
-        return {"rows": [asdict(row) for row in self.rows], "notes": self.notes}
+        """The contract's rows, the bound of a fleet, and the notes."""
+        fleet = None if self.fleet is None else asdict(self.fleet)
+        return {"rows": [asdict(row) for row in self.rows], "fleet": fleet, "notes": self.notes}
 
 
 def simulate(
@@ -67,10 +87,12 @@ def simulate(
 ) -> Results:
     """Run every task by every policy; `after_each` is called after each of them, the baseline's included.
 
-    Raises InputError where a policy does not exist.
+    Where the setting has GPUs, the tasks share them. Raises InputError where a policy does not exist.
     """
 
     def runs(where: Setting, policy: str) -> list[Outcome]:
+        if where.gpus is not None:
+            return follow_fleet(where, tasks, policy, after_each)
         found = []
         for task in tasks:
             found.append(follow(where, task, policy))
@@ -83,7 +105,17 @@ def simulate(
         policy: baseline if policy == BASELINE and setting.foresees else runs(setting, policy) for policy in policies
     }
     rows = [_row(policy, found, baseline) for policy, found in outcomes.items()]
-    return Results(setting, outcomes, baseline, rows)
+    proven = None
+    if setting.gpus is not None and setting.foresees and TOGETHER in outcomes:
+        proven = _proven(setting, tasks, outcomes[TOGETHER])
+    return Results(setting, outcomes, baseline, rows, proven)
+
+
+def _proven(setting: Setting, tasks: Sequence[Task], outcomes: Sequence[Outcome]) -> Proven:
+    least_g = bound_g(setting, tasks)
+    if least_g is None or least_g <= 0 or any(each.missed_deadline for each in outcomes):
+        return Proven(least_g)
+    return Proven(least_g, 100.0 * (sum(each.emissions_g for each in outcomes) / least_g - 1.0))
 
 
 def runs_of(setting: Setting, tasks: Sequence[Task], policies: Sequence[str]) -> int:

@@ -22,6 +22,9 @@ class Task:
     work_steps: float
     points: tuple[OperatingPoint, ...]
     priority: int = 0
+    """In a fleet a higher one comes first."""
+    gpus_per_worker: int = 1
+    """Counts where GPUs are shared."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Setting:
     slot_s: float = 3600.0
     """Plans are cut, and where forecasts are planned by made anew, at its UTC multiples."""
     pause: PauseCost = PauseCost()
+    gpus: Mapping[str, int] | None = None
+    """GPUs that the tasks share, by zone; a zone that is not named has no limit. None: each task is alone."""
 
     @property
     def start(self) -> datetime:
@@ -47,6 +52,17 @@ class Setting:
     def foresees(self) -> bool:
         """Whether plans are made by what comes, so that making them anew changes nothing."""
         return all(zone.forecast is None for zone in self.zones.values())
+
+    def is_known(self, task: Task) -> bool:
+        """Whether anything at all is known of each zone before the deadline: of nothing no figure can be made."""
+        return all(
+            any(part.g_per_kwh is not None for part in zone.came(task.start, task.due)) for zone in self.zones.values()
+        )
+
+    def has_room(self, task: Task) -> bool:
+        """Whether the task, at its narrowest, fits the GPUs of a zone."""
+        needed = min(point.workers for point in task.points) * task.gpus_per_worker
+        return self.gpus is None or any(needed <= self.gpus.get(zone, needed) for zone in self.zones)
 
 
 def tasks_each(

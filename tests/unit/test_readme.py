@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -218,8 +219,8 @@ def test_the_json_of_a_simulation_has_the_keys_of_the_readme() -> None:
     hours = [(NOW + timedelta(hours=hour), NOW + timedelta(hours=hour + 1)) for hour in range(4)]
     setting = Setting({"DE": Recorded("DE", tuple(Stretch(start, end, 100.0) for start, end in hours))})
     tasks = tasks_each(setting, 3600.0, 7200.0, 7200.0, (OperatingPoint(1, 1.0, 100.0),))
-    document = simulate(setting, tasks, ["now"]).to_json()
-    assert {*document, *document["rows"][0]} == _told_keys("simulate")
+    document = simulate(replace(setting, gpus={"DE": 1}), tasks, ["now", "optimal"]).to_json()
+    assert {*document, *document["rows"][0], *document["fleet"]} == _told_keys("simulate")
 
 
 def test_the_json_of_a_report_has_the_keys_of_the_readme() -> None:

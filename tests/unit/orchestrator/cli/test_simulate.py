@@ -147,3 +147,67 @@ def test_a_wrong_profile_is_one_line_and_exit_2(folder: Path, lowtide: Lowtide, 
     code, _, err = lowtide("simulate", *SHORT, "--profile", "profile.yaml", "--model", "small")
     assert code == 2
     assert says in err and err.count("\n") == 1
+
+
+FLEET = ("--trace", "DE=de.csv", "--capacity", "DE=1", "--pause-cost", "0", "--jobs", "jobs.csv")
+JOBS = """submit_utc,length,deadline,priority,profile,workers
+2022-03-01T00:00:00Z,2h,6h,,,
+2022-03-01T00:00:00Z,1h,2022-03-01T06:00:00Z,1,,1..2
+"""
+
+
+def test_a_fleet_of_a_file_shares_the_gpus(folder: Path, lowtide: Lowtide) -> None:
+    (folder / "jobs.csv").write_text(JOBS)
+    code, out, err = lowtide("simulate", *FLEET, "--policies", "now,slots,optimal", "--json")
+    assert (code, err) == (0, "")
+    document = json.loads(out)
+    # 300 100 200 50 400 100 by hand: at once 600; the one of priority takes 50, and leaves 100 and 100.
+    found = {row["policy"]: (row["runs"], round(row["emissions_g"], 3)) for row in document["rows"]}
+    assert found == {"now": (2, 600), "slots": (2, 250), "optimal": (2, 250)}
+    assert document["fleet"]["bound_g"] == pytest.approx(250, rel=1e-3)
+    code, out, _ = lowtide("simulate", *FLEET, "--policies", "now,optimal", "--html", "page.html")
+    assert code == 0
+    assert re.search(r"2 jobs of jobs.csv, in DE \(1 GPUs\)", out) and "Proven: no plans that meet" in out
+    assert "jobs.csv" in (folder / "page.html").read_text()
+
+
+ROW = "2022-03-01T00:00:00Z,2h,6h"
+WRONG = [
+    ("submit,length,deadline\n", "jobs.csv: line 1: 'submit' is no column of it; did you mean 'submit_utc'?"),
+    ("submit_utc,length\n", "jobs.csv: line 1: has no column deadline"),
+    ("submit_utc,length,deadline\n", "jobs.csv: line 2: holds no job"),
+    ("submit_utc,length,deadline\n,2h,6h\n", "jobs.csv: line 2: submit_utc: is missing"),
+    (f"submit_utc,length,deadline\n{ROW},7\n", "jobs.csv: line 2: has more values than line 1 has columns"),
+    ("submit_utc,length,deadline\n2022-03-01T00:00:00Z,2,6h\n", "jobs.csv: line 2: length: '2' is not an amount"),
+    ("submit_utc,length,deadline\n2022-03-01T00:00:00Z,2h,2022-02-01T00:00:00Z\n", "line 2: deadline: "),
+    ("submit_utc,length,deadline\n2021-03-01T00:00:00Z,2h,6h\n", "line 2: submit_utc: the traces begin later"),
+    ("submit_utc,length,deadline\n2022-03-01T00:00:00Z,2h,9d\n", "line 2: deadline: the traces end sooner"),
+    (f"submit_utc,length,deadline,profile\n{ROW},small\n", "line 2: profile: needs --profile FILE"),
+    (f"submit_utc,length,deadline,workers\n{ROW},2..4\n", "line 2: workers: the profile has none of 2..4"),
+    (f"submit_utc,length,deadline,priority\n{ROW},high\n", "line 2: priority: 'high' is no whole number"),
+    (f"submit_utc,length,deadline,gpus_per_worker\n{ROW},0\n", "line 2: gpus_per_worker: '0' is no count of GPUs"),
+    (f"submit_utc,length,deadline,gpus_per_worker\n{ROW},2\n", "line 2: gpus_per_worker: needs 2 GPUs at once"),
+]
+
+
+@pytest.mark.parametrize(("text", "says"), WRONG, ids=[says[:40] for _, says in WRONG])
+def test_a_wrong_file_of_jobs_is_one_line_and_exit_2(folder: Path, lowtide: Lowtide, text: str, says: str) -> None:
+    (folder / "jobs.csv").write_text(text)
+    code, out, err = lowtide("simulate", *FLEET)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert says in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--capacity", "DE=1"), "--capacity: needs --jobs"),
+        (("--jobs", "jobs.csv", "--capacity", "DE"), "--capacity: 'DE' is not ZONE=GPUS"),
+        (("--jobs", "jobs.csv", "--capacity", "FR=1"), "--capacity: 'FR' is no zone of --trace; there are DE"),
+        (("--jobs", "jobs.csv", "--model", "small"), "--model: is not for --jobs"),
+    ],
+)
+def test_wrong_options_of_a_fleet_are_one_line(lowtide: Lowtide, arguments: tuple[str, ...], says: str) -> None:
+    code, _, err = lowtide("simulate", "--trace", "DE=de.csv", *arguments)
+    assert code == 2
+    assert says in err and err.count("\n") == 1
