@@ -46,11 +46,14 @@ def _packages() -> list[Finding]:
 
 
 def _nvml() -> Finding:
-    from cluster.meter.nvml import devices
+    from cluster.meter.gpu import Unreadable
+    from cluster.meter.nvml import described
 
-    found = devices()
-    text = f"{len(found)} GPUs" if found else "no GPU answers; CPU energy is estimated, and every report says so"
-    return Finding("NVML", True, text)
+    try:
+        found = described()
+    except Unreadable as fault:
+        return Finding("NVML", True, f"a GPU does not answer ({fault}); its time is unmetered until it does")
+    return Finding("NVML", True, "; ".join(found) or "no GPU answers")
 
 
 def _rapl() -> Finding:

@@ -5,6 +5,7 @@ The meter books the parts; a part of what one sensor read is labelled `apportion
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from typing import Generic, TypeVar
 from cluster.meter.clock import Instant
 from cluster.meter.gpu import Gpu, Slice
 from cluster.meter.row import Drawn
+
+log = logging.getLogger(__name__)
 
 Holder = TypeVar("Holder", bound=Hashable)
 
@@ -33,6 +36,7 @@ class Gpus:
         self._gpus = {gpu.uuid: gpu for gpu in gpus}
         self._slices: dict[str, Slice] = {}
         self._find = find
+        self._unknown: set[str] = set()
 
     @property
     def by_uuid(self) -> Mapping[str, Gpu]:
@@ -46,6 +50,9 @@ class Gpus:
             if uuid in self._gpus or uuid in self._slices:
                 continue
             found = self._find(uuid)
+            if found is None and uuid not in self._unknown:
+                log.warning("NVML does not know GPU %s; it is unmetered until it does", uuid)
+                self._unknown.add(uuid)
             gpu = found.parent if isinstance(found, Slice) else found
             if isinstance(found, Slice):
                 self._slices[uuid] = found

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import pynvml
 
 from cluster.meter.gpu import CounterGpu, Gpu, PowerGpu, Slice, Unreadable, Unsupported
+from cluster.meter.sensor import sensor_of
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +42,7 @@ def devices() -> list[Gpu]:
 
 
 def find(uuid: str) -> Gpu | Slice | None:
-    """The GPU or the MIG slice of this UUID, in whole or as a beginning that fits one alone; None where NVML has none.
+    """The GPU or the MIG slice of this UUID; None where NVML has none.
 
     A slice's share is by its compute slices of those that the whole GPU has.
     """
@@ -55,8 +56,24 @@ def find(uuid: str) -> Gpu | Slice | None:
         share = slices / _call(pynvml.nvmlDeviceGetMaxMigDeviceCount, parent)
         return Slice(uuid, _gpu(str(_call(pynvml.nvmlDeviceGetUUID, parent))), min(1.0, share))
     except (Unreadable, ZeroDivisionError) as fault:
-        log.warning("NVML does not know %s (%s); it is unmetered until it does", uuid, fault)
+        log.debug("NVML does not know %s: %s", uuid, fault)
         return None
+
+
+def described() -> list[str]:
+    """One line for each kind of GPU here: how it is read, and what is known of its sensor."""
+    kinds: dict[str, int] = {}
+    for gpu in devices():
+        handle = _call(pynvml.nvmlDeviceGetHandleByUUID, gpu.uuid)
+        name = str(_call(pynvml.nvmlDeviceGetName, handle))
+        try:
+            architecture: int | None = _call(pynvml.nvmlDeviceGetArchitecture, handle)
+        except Unreadable:
+            architecture = None
+        reads = "its energy counter" if gpu.sample_s is None else f"power every {gpu.sample_s:g} s"
+        line = f"{name}, by {reads}; {sensor_of(architecture, name).words}"
+        kinds[line] = kinds.get(line, 0) + 1
+    return [f"{count} x {line}" for line, count in kinds.items()]
 
 
 def uuids_of(gpu_ids: Sequence[int | str]) -> tuple[str, ...]:
