@@ -121,6 +121,7 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         min_renewable_percent=spec.carbon.min_renewable_percent,
         min_run_s=spec.carbon.min_run_s or 0.0,
         max_pauses=_pauses_left(framing),
+        spare_s=framing.learned.variation * work / point.steps_per_s,
         budget_g=spec.carbon.budget_g - framing.emitted_g if spec.carbon.budget_g is not None else None,
         basis="measured" if measured(framing) else "assumed",
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -25,6 +25,8 @@ STOP_MARGIN = 1.5
 """No two stops take equally long, and a window closes when it closes."""
 ASSUMED_W_PER_GPU = 300.0
 ASSUMED_W_PER_CPU = 10.0
+MOST_VARIATION = 0.25
+"""A plan keeps no more time to spare than this share of what it needs."""
 _NEWEST = 12
 """How many of the newest segments are learned from: a machine that changed is soon learned anew."""
 
@@ -37,6 +39,8 @@ class Learned:
     pause: PauseCost
     stop_s: float
     """From the wish to stop to the end of the workers: a segment is told that much before its window closes."""
+    variation: float = 0.0
+    """Standard deviation of the segments' speeds over their mean: plans are done by so much before the deadline."""
 
 
 def learn(session: Session, likeness: str) -> Learned:
@@ -58,11 +62,21 @@ def learn(session: Session, likeness: str) -> Learned:
         power_w = _train_power_w(session, [s.id for s in measured])
         if _enough(steps, duration_s) and power_w is not None:
             points[workers] = OperatingPoint(workers, steps / duration_s, power_w)
-    return Learned(points, PauseCost(resume_s=_resume_s(segments)), _stop_s(segments))
+    return Learned(points, PauseCost(resume_s=_resume_s(segments)), _stop_s(segments), _variation(by_width))
 
 
 def _enough(steps: int, duration_s: float) -> bool:
     return duration_s > 0 and (steps >= CALIBRATION_STEPS or duration_s >= CALIBRATION_S)
+
+
+def _variation(by_width: Mapping[int, Sequence[Segment]]) -> float:
+    """Of the width whose speed varies most; a width with fewer than three measured segments tells nothing."""
+    found = [0.0]
+    for measured in by_width.values():
+        speeds = [s.trained_steps / s.trained_s for s in measured if _enough(s.trained_steps, s.trained_s)]
+        if len(speeds) >= 3:
+            found.append(statistics.stdev(speeds) / statistics.fmean(speeds))
+    return min(MOST_VARIATION, max(found))
 
 
 def _train_power_w(session: Session, segment_ids: Sequence[str]) -> float | None:

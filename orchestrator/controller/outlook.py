@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import pairwise
 
 from orchestrator.plan.problem import OperatingPoint, Stretch, ZoneOption
-from orchestrator.signal.forecast import Forecast, Signal, Slot
+from orchestrator.signal.forecast import Forecast, Point, Signal, Slot
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,10 @@ def of_one_kind(outlooks: Mapping[str, Outlook], here: str | None) -> dict[str, 
 def _stretches(forecast: Forecast) -> tuple[Stretch, ...]:
     """The forecast's points, cut where a renewable share begins or ends; a share without a point counts too."""
     if not forecast.renewable:
-        return tuple(Stretch(point.start, point.end, point.g_per_kwh) for point in forecast.points)
+        return tuple(
+            Stretch(point.start, point.end, point.g_per_kwh, spread_g_per_kwh=_spread(point))
+            for point in forecast.points
+        )
     edges = {edge for point in forecast.points for edge in (point.start, point.end)}
     edges |= {edge for share in forecast.renewable for edge in (share.start, share.end)}
     point_starts, share_starts = [p.start for p in forecast.points], [share.start for share in forecast.renewable]
@@ -65,8 +68,16 @@ def _stretches(forecast: Forecast) -> tuple[Stretch, ...]:
         share = _holding(forecast.renewable, share_starts, start)
         if point is not None or share is not None:
             g_per_kwh = point.g_per_kwh if point is not None else None
-            found.append(Stretch(start, end, g_per_kwh, share.percent if share is not None else None))
+            percent, spread = share.percent if share is not None else None, _spread(point) if point is not None else 0.0
+            found.append(Stretch(start, end, g_per_kwh, percent, spread))
     return tuple(found)
+
+
+def _spread(point: Point) -> float:
+    """Half of the 80 % interval, where the point has one."""
+    if point.low_g_per_kwh is None or point.high_g_per_kwh is None:
+        return 0.0
+    return max(0.0, (point.high_g_per_kwh - point.low_g_per_kwh) / 2)
 
 
 def _holding(slots: Sequence[Slot], starts: Sequence[datetime], moment: datetime) -> Slot | None:

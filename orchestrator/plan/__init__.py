@@ -33,6 +33,7 @@ from orchestrator.plan.reason import reason
 from orchestrator.plan.rules import eased, keeping
 from orchestrator.plan.slots import slots
 from orchestrator.plan.soonest import soonest
+from orchestrator.plan.steady import steady
 from orchestrator.plan.threshold import threshold
 from orchestrator.plan.window import window
 from orchestrator.plan.windows import windows
@@ -93,8 +94,13 @@ def _by_policy(problem: Problem, policy: str) -> Plan:
     if problem.work_steps <= 0:
         return _plan(cells, policy, [])
     ruled = (each for within in bounded(cells) for each in eased(within))
-    runs = next((runs for each in ruled if (runs := keeping(each, choose(each))) is not None), None)
+    runs = next((runs for each in ruled if (runs := _chosen(each, choose)) is not None), None)
     return _plan(cells, policy, soonest(cells) if runs is None else runs)
+
+
+def _chosen(cells: Lattice, choose: Chooser) -> list[Run] | None:
+    runs = keeping(cells, choose(cells))
+    return steady(cells, runs, choose) if runs is not None and choose is optimal else runs
 
 
 def _plan(cells: Lattice, policy: str, runs: list[Run]) -> Plan:

@@ -63,6 +63,8 @@ class Lattice:
     """Shape (zones, cells): open, and within what the bounds allow a plan for now; see `bounds`."""
     tail_g_per_kwh: Floats
     """Shape (zones,): the price of unknown time, so of all time after the last edge."""
+    spread_g_per_kwh: Floats
+    """Shape (zones, cells): half of the 80 % prediction interval; 0 where none is given."""
 
     @property
     def length_s(self) -> Floats:
@@ -129,9 +131,21 @@ def lattice(problem: Problem) -> Lattice:
         [_means(problem.now, curve, [part.renewable_percent for part in curve], edge_s)[0] for curve in curves],
         dtype=np.float64,
     )
+    spreads = [_means(problem.now, curve, [part.spread_g_per_kwh for part in curve], edge_s)[0] for curve in curves]
     is_open = _openness(problem, edge_us)
     usable = np.broadcast_to(is_open, g_per_kwh.shape)
-    return Lattice(problem, ways, edge_s, is_open, g_per_kwh, 1.0 - shares, np.round(renewable, 6), usable, tail)
+    return Lattice(
+        problem,
+        ways,
+        edge_s,
+        is_open,
+        g_per_kwh,
+        1.0 - shares,
+        np.round(renewable, 6),
+        usable,
+        tail,
+        np.nan_to_num(np.array(spreads, dtype=np.float64)),
+    )
 
 
 def offset_us(problem: Problem, moment: datetime) -> int:
@@ -148,6 +162,7 @@ def _edges_us(problem: Problem) -> npt.NDArray[np.int64]:
     last_us = end_us if end_us <= _CELLS * slot_us else min(end_us, known_us + slot_us)
     multiples = np.arange(first_us, last_us, slot_us, dtype=np.int64)
     edges = [offset_us(problem, edge) for window in problem.windows or () for edge in window]
+    edges.append(end_us - round(problem.spare_s * 1e6))
     marks = np.array([0, end_us, *(edge for edge in edges if 0 < edge < end_us)], dtype=np.int64)
     return np.unique(np.concatenate([marks, multiples]))
 

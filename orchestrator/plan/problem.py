@@ -50,6 +50,8 @@ class Stretch:
     end: datetime
     g_per_kwh: float | None
     renewable_percent: float | None = None
+    spread_g_per_kwh: float = 0.0
+    """Half of the 80 % prediction interval; 0 where none is given."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,8 @@ class Current:
     workers: int
     ran_s: float = inf
     """How long it has run; `min_run_s` counts from its beginning."""
+    go_on_s: float = 0.0
+    """How much longer it shall run at least, whatever `min_run_s` says."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,14 @@ class Problem:
     """How many pauses may still come; None is any number. See `rules`."""
     budget_g: float | None = None
     """What the rest of the job may emit; None is anything. See `budget`."""
+    spare_s: float = 0.0
+    """How long before the deadline a plan is done where it can be, as speeds vary; the deadline itself is later."""
+
+    @property
+    def owed_s(self) -> float:
+        """How long what runs must still run."""
+        current = self.current
+        return max(0.0, self.min_run_s - current.ran_s, current.go_on_s) if current is not None else 0.0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The user's rules on pauses: how long a segment runs at least, and how many pauses there may be.
 In: a Lattice and runs. Out: whether they are kept; for the simple policies, runs that keep them as well as those can.
-`plan` asks for both to be kept, then for the number of pauses alone.
+`plan` asks for both to be kept and for time to spare before the deadline, then for less.
 
 `min_run_s`: every run but the last, which ends the job, lasts at least so long, counted from when its segment began. A
 run may be shorter where it fills all of a window, or is cut by the end of the window that it began before. `plan` gives
@@ -24,7 +24,10 @@ _SHORT_S = 1e-3
 
 
 def eased(cells: Lattice) -> Iterator[Lattice]:
-    """The lattice with every rule, then with none on how long a run lasts."""
+    """The lattice with every rule and time to spare, then with less: nothing to spare, runs of any length."""
+    early = float(max(0.0, cells.end_s - cells.problem.spare_s))
+    if cells.problem.spare_s > 0:
+        yield replace(cells, usable=cells.usable & (cells.edge_s[1:] <= early + 1e-6))
     yield cells
     if cells.problem.min_run_s > 0:
         yield replace(cells, problem=replace(cells.problem, min_run_s=0.0))
@@ -32,9 +35,9 @@ def eased(cells: Lattice) -> Iterator[Lattice]:
 
 def least_run_s(cells: Lattice, run: Run) -> float:
     """How long `run` must last, in seconds from its start or, where it goes on already, from now."""
-    current, least_s = cells.problem.current, cells.problem.min_run_s
-    if current is not None and run.start_s <= 0 and run.way == cells.current:
-        return max(0.0, least_s - current.ran_s)
+    least_s = cells.problem.min_run_s
+    if cells.problem.current is not None and run.start_s <= 0 and run.way == cells.current:
+        return cells.problem.owed_s
     return least_s
 
 

@@ -73,15 +73,10 @@ class Search:
         self.changes = self._changes()
         for cell in reversed(range(self.grid.cells)):
             self._step(cell)
-        self.owed_s = self._owed_s()
+        self.owed_s = problem.owed_s
         if self.owed_s > 0 and (current := lattice.current) is not None:
             self.begin.setdefault(self.owed_s, self._kept(len(self.ways)))
             self._begin(0, self.ways.index(current), self.owed_s, self.begin[self.owed_s])
-
-    def _owed_s(self) -> float:
-        """How long what runs must still run."""
-        problem = self.lattice.problem
-        return max(0.0, problem.min_run_s - problem.current.ran_s) if problem.current is not None else 0.0
 
     def _kept(self, states: int) -> Floats:
         """Shape (edges, layers, states, quanta left)."""

@@ -107,3 +107,9 @@ def test_the_rules_of_the_spec_reach_the_planner_less_what_has_been(calibrates: 
     exhausted = frame(replace(framing, pauses=5), None, SITE)
     assert isinstance(exhausted, Problem)
     assert exhausted.max_pauses == 0
+
+
+def test_a_plan_keeps_time_to_spare_by_what_the_measured_speeds_vary() -> None:
+    problem = frame(replace(FRAMING, learned=replace(FRAMING.learned, variation=0.05)), None, SITE)
+    assert isinstance(problem, Problem)
+    assert problem.spare_s == pytest.approx(180.0)  # of an hour of work

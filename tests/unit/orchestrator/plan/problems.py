@@ -79,7 +79,7 @@ def exhaustive_g(
             for early in (True, False):
                 work, part_g, full_g, rate = 0.0, 0.0, 0.0, ways[chosen[part]][1].steps_per_s
                 last_zone, running = asked.last_zone, None
-                is_first = True
+                is_first, lasts = True, list[list[float]]()
                 if asked.current is not None:
                     last_zone, is_first = asked.current.zone, False
                     running = next(
@@ -98,17 +98,24 @@ def exhaustive_g(
                         moved = last_zone is not None and last_zone != names[zone]
                         cost_s = 0.0 if is_first else asked.pause.resume_s + (asked.pause.move_s if moved else 0.0)
                         work -= point.steps_per_s * cost_s
+                        lasts.append([cost_s, 0.0, 0.0])
                     running, last_zone, is_first = way, names[zone], False
                     g_per_s = point.power_w * pues[zone] * prices[zone][cell] / 3.6e6
                     if cell == part:
                         part_g = g_per_s
+                        if lasts:
+                            lasts[-1][2] += 1
                         if early:
                             running = None
                     else:
                         work += point.steps_per_s * lengths_s[cell]
                         full_g += g_per_s * lengths_s[cell]
+                        if lasts:
+                            lasts[-1][1] += lengths_s[cell]
                 used_s = (asked.work_steps - work) / rate
-                if -1e-9 <= used_s <= lengths_s[part] + 1e-9:
+                # What ends within its own start has moved nothing, unless the job ends with it.
+                moved = all(cost_s <= full_s + parts * used_s + 1e-9 for cost_s, full_s, parts in lasts[:-1])
+                if moved and -1e-9 <= used_s <= lengths_s[part] + 1e-9:
                     grams = full_g + part_g * used_s
                     best = grams if best is None else min(best, grams)
     return best
