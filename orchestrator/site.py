@@ -14,7 +14,7 @@ import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, PrivateAttr, model_validator
 
 from jobs.spec import DurationS, InputError, JobSpec, Section, parse, read_mapping
-from orchestrator.pue import Pue, PueSeries, checked, read_pue
+from orchestrator.accounting.pue import Pue, PueSeries, checked, read_pue
 
 FILE_NAME = "lowtide.yaml"
 EMBEDDED_ZONE = "DEMO"

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from jobs.spec import iso
-from orchestrator.ledger import add_up
+from orchestrator.accounting.ledger import add_up
 from orchestrator.plan.record import read
 from orchestrator.site import Site
 from orchestrator.store.accounts import account_of

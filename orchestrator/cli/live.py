@@ -17,10 +17,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from orchestrator.accounting.ledger import add_up
 from orchestrator.cli.desk import Desk
 from orchestrator.controller import utcnow
 from orchestrator.controller.gauges import power_by_rank_w
-from orchestrator.ledger import add_up
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.record import read
 from orchestrator.signal.forecast import Forecast

@@ -12,8 +12,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from cluster.api import Gauge, MeterRow
-from orchestrator.ledger import add_up
-from orchestrator.run_now import savings
+from orchestrator.accounting.ledger import add_up
+from orchestrator.accounting.run_now import savings
 from orchestrator.site import Site
 from orchestrator.store import facts, forecasts
 from orchestrator.store.accounts import account_of

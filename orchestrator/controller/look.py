@@ -12,9 +12,9 @@ from datetime import datetime
 
 from sqlalchemy.orm import Session
 
+from orchestrator.accounting.ledger import J_PER_KWH, add_up
 from orchestrator.controller.learn import Learned, learn
 from orchestrator.controller.outlook import Outlook, curves_of
-from orchestrator.ledger import J_PER_KWH, add_up
 from orchestrator.site import Site
 from orchestrator.store import forecasts
 from orchestrator.store.accounts import account_of

@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from jobs.spec import iso
-from orchestrator.account import Account, own_rows
-from orchestrator.charge import Charge
-from orchestrator.efficiency import Efficiency, efficiency_of
-from orchestrator.ledger import Ledger, add_up
-from orchestrator.left import Left, left_by
+from orchestrator.accounting.account import Account, own_rows
+from orchestrator.accounting.charge import Charge
+from orchestrator.accounting.efficiency import Efficiency, efficiency_of
+from orchestrator.accounting.ledger import Ledger, add_up
+from orchestrator.accounting.left import Left, left_by
+from orchestrator.accounting.revision import forecast_h, marginal_g, revised_g
+from orchestrator.accounting.run_now import Savings, savings
 from orchestrator.report.observed import Forgone, forgone
-from orchestrator.revision import forecast_h, marginal_g, revised_g
-from orchestrator.run_now import Savings, savings
 
 DEMO_PROVIDER = "demo"
 

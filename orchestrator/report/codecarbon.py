@@ -13,10 +13,10 @@ from pathlib import Path
 
 from cluster.api import MeterRow
 from jobs.spec import InputError
-from orchestrator.account import Account, SegmentFacts, end_of, own_rows
-from orchestrator.charge import J_PER_KWH
-from orchestrator.ledger import add_up
-from orchestrator.pue import mean_of
+from orchestrator.accounting.account import Account, SegmentFacts, end_of, own_rows
+from orchestrator.accounting.charge import J_PER_KWH
+from orchestrator.accounting.ledger import add_up
+from orchestrator.accounting.pue import mean_of
 from orchestrator.report.build import Report
 
 COLUMNS = (

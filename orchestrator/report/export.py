@@ -14,10 +14,10 @@ from typing import Any
 
 from cluster.api import MeterRow
 from jobs.spec import InputError, Unavailable, iso
-from orchestrator.account import ZoneFacts, own_rows
-from orchestrator.charge import Curve
-from orchestrator.ledger import curves_of
-from orchestrator.pue import mean_of
+from orchestrator.accounting.account import ZoneFacts, own_rows
+from orchestrator.accounting.charge import Curve
+from orchestrator.accounting.ledger import curves_of
+from orchestrator.accounting.pue import mean_of
 from orchestrator.report.build import Report
 
 COLUMNS = (

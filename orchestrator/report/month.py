@@ -17,8 +17,8 @@ from rich.text import Text
 
 from cluster.api import MeterRow
 from jobs.spec import InputError
-from orchestrator.account import Account, SegmentFacts, end_of, own_rows
-from orchestrator.ledger import Ledger, add_up
+from orchestrator.accounting.account import Account, SegmentFacts, end_of, own_rows
+from orchestrator.accounting.ledger import Ledger, add_up
 from orchestrator.report.words import UNKNOWN, energy, figures, grams, percent
 
 By = Literal["project", "user", "zone"]

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import fsum
 
-from orchestrator.account import Account
-from orchestrator.ledger import Ledger, curves_of
+from orchestrator.accounting.account import Account
+from orchestrator.accounting.ledger import Ledger, curves_of
 from orchestrator.plan.problem import Observed
 
 KNOWN_AT_LEAST = 0.99

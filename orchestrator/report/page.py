@@ -13,9 +13,9 @@ from math import fsum
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from orchestrator.account import SegmentFacts, end_of
-from orchestrator.charge import Charge
-from orchestrator.ledger import Ledger
+from orchestrator.accounting.account import SegmentFacts, end_of
+from orchestrator.accounting.charge import Charge
+from orchestrator.accounting.ledger import Ledger
 from orchestrator.report.build import Report, notes
 from orchestrator.report.picture import svg
 from orchestrator.report.words import (

@@ -13,9 +13,9 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from orchestrator.account import end_of, own_rows
-from orchestrator.charge import Curve
-from orchestrator.ledger import curves_of
+from orchestrator.accounting.account import end_of, own_rows
+from orchestrator.accounting.charge import Curve
+from orchestrator.accounting.ledger import curves_of
 from orchestrator.report.build import Report
 from orchestrator.report.power import power_of
 from orchestrator.report.words import badges, headline, summary

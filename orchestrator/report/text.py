@@ -9,8 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.account import end_of
-from orchestrator.charge import Charge
+from orchestrator.accounting.account import end_of
+from orchestrator.accounting.charge import Charge
 from orchestrator.report.build import Report, notes
 from orchestrator.report.words import (
     UNKNOWN,

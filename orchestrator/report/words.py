@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime
 from math import floor
 
-from orchestrator.charge import J_PER_KWH
+from orchestrator.accounting.charge import J_PER_KWH
 from orchestrator.report.build import Report
 
 UNKNOWN = "–"

@@ -13,7 +13,7 @@ from typing import cast, get_args
 from sqlalchemy.orm import Session
 
 from cluster.api import Ended, MeterRow, Reason
-from orchestrator.account import Account, Intensity, Neighbour, SegmentFacts, Transfer, ZoneFacts
+from orchestrator.accounting.account import Account, Intensity, Neighbour, SegmentFacts, Transfer, ZoneFacts
 from orchestrator.plan.record import observed_in, read
 from orchestrator.signal.chain import PURPOSES
 from orchestrator.signal.forecast import Kind, Signal

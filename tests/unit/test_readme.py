@@ -15,7 +15,7 @@ from croniter import croniter
 from cluster.api import Gauge, MeterRow
 from jobs.spec import InputError, JobSpec, read_spec
 from jobs.spec.document import Section
-from orchestrator.account import Account, Intensity, SegmentFacts, ZoneFacts
+from orchestrator.accounting.account import Account, Intensity, SegmentFacts, ZoneFacts
 from orchestrator.admission import LATER, admit
 from orchestrator.cli.app import app
 from orchestrator.controller.gauges import gauges

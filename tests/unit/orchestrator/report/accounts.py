@@ -10,7 +10,7 @@ from datetime import datetime, timedelta, timezone
 from math import cos, pi
 
 from cluster.api import MeterRow
-from orchestrator.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts
+from orchestrator.accounting.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts
 from orchestrator.plan.problem import PlannedSlot
 
 T0 = datetime(2026, 3, 1, 21, 17, 12, tzinfo=timezone.utc)

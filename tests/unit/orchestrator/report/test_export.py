@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from jobs.spec import InputError, iso
-from orchestrator.account import Account
-from orchestrator.ledger import ZoneFacts
+from orchestrator.accounting.account import Account
+from orchestrator.accounting.ledger import ZoneFacts
 from orchestrator.report import as_json, codecarbon, report_of
 from orchestrator.report.export import COLUMNS, records, write_csv, write_parquet
+from tests.unit.orchestrator.accounting.test_ledger import two_zones
 from tests.unit.orchestrator.report.accounts import cluster, demo
-from tests.unit.orchestrator.test_ledger import two_zones
 
 CODECARBON = (
     "timestamp,project_name,run_id,experiment_id,duration,emissions,emissions_rate,cpu_power,gpu_power,ram_power,"

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jobs.spec import InputError
-from orchestrator.account import Account, Transfer
-from orchestrator.ledger import ZoneFacts, add_up
+from orchestrator.accounting.account import Account, Transfer
+from orchestrator.accounting.ledger import ZoneFacts, add_up
 from orchestrator.report.month import by_of, lines, month_of, table, total_of, within
+from tests.unit.orchestrator.accounting.test_ledger import at, two_zones
 from tests.unit.orchestrator.report.accounts import cluster
-from tests.unit.orchestrator.test_ledger import at, two_zones
 
 
 def utc(*parts: int) -> datetime:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from cluster.api import MeterRow
-from orchestrator.account import Account, Intensity, SegmentFacts, ZoneFacts
+from orchestrator.accounting.account import Account, Intensity, SegmentFacts, ZoneFacts
 from orchestrator.plan import Observed, PlannedSlot
 from orchestrator.report import as_json, report_of
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.account import Account
-from orchestrator.ledger import ZoneFacts
+from orchestrator.accounting.account import Account
+from orchestrator.accounting.ledger import ZoneFacts
 from orchestrator.report import page, report_of
 from tests.unit.orchestrator.report.accounts import cluster, demo
 from tests.unit.orchestrator.test_worked_example import example

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from orchestrator.account import Account
-from orchestrator.ledger import add_up
+from orchestrator.accounting.account import Account
+from orchestrator.accounting.ledger import add_up
 from orchestrator.report import draw, page, report_of, svg, text
 from orchestrator.report.page import bars
 from orchestrator.report.power import STEPS_AT_MOST, power_of

@@ -12,7 +12,7 @@ import pytest
 
 from cluster.api import MeterRow
 from jobs.spec import JobSpec
-from orchestrator.ledger import Curve, add_up
+from orchestrator.accounting.ledger import Curve, add_up
 from orchestrator.report import build
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.signal.measured import Measured

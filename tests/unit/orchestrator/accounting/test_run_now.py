@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 
-from orchestrator.ledger import Account, ZoneFacts, add_up
-from orchestrator.run_now import Savings, savings
-from tests.unit.orchestrator.test_ledger import at, facts, intensity, row, segment
+from orchestrator.accounting.ledger import Account, ZoneFacts, add_up
+from orchestrator.accounting.run_now import Savings, savings
+from tests.unit.orchestrator.accounting.test_ledger import at, facts, intensity, row, segment
 
 
 def compared(account: Account) -> Savings:

@@ -15,12 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api import MeterRow
-from orchestrator.account import Account, Intensity, SegmentFacts
-from orchestrator.ledger import ZoneFacts, add_up
+from orchestrator.accounting.account import Account, Intensity, SegmentFacts
+from orchestrator.accounting.ledger import ZoneFacts, add_up
 from orchestrator.report import as_json, report_of
 from orchestrator.report.export import records
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "accounting.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).resolve().parents[4] / "docs" / "accounting.md").read_text(encoding="utf-8")
 DAY = datetime(2026, 3, 1, tzinfo=timezone.utc)
 
 

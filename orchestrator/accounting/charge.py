@@ -13,8 +13,8 @@ from heapq import heappop, heappush
 from itertools import pairwise
 from math import fsum
 
-from orchestrator.account import Intensity, ZoneFacts
-from orchestrator.pue import Pue, parts_of
+from orchestrator.accounting.account import Intensity, ZoneFacts
+from orchestrator.accounting.pue import Pue, parts_of
 from orchestrator.signal.forecast import Kind, Signal
 
 J_PER_KWH = 3_600_000

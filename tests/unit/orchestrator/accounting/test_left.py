@@ -9,11 +9,11 @@ import pytest
 from rich.console import Console
 
 from cluster.api import MeterRow
-from orchestrator.account import Account
-from orchestrator.ledger import ZoneFacts
-from orchestrator.left import left_by
+from orchestrator.accounting.account import Account
+from orchestrator.accounting.ledger import ZoneFacts
+from orchestrator.accounting.left import left_by
 from orchestrator.report import as_json, page, report_of, text
-from tests.unit.orchestrator.test_ledger import at, facts, intensity, row, segment
+from tests.unit.orchestrator.accounting.test_ledger import at, facts, intensity, row, segment
 
 
 def idle(seq: int, start: float, end: float, energy_j: float | None, **more) -> MeterRow:

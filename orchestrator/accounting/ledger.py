@@ -12,10 +12,19 @@ from datetime import datetime
 from math import fsum
 
 from cluster.api import MeterRow, Source
-from orchestrator.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts, end_of, gpu_hours, own_rows
-from orchestrator.charge import J_PER_KWH, Charge, Curve
-from orchestrator.overhead import stays_of
-from orchestrator.pue import mean_of
+from orchestrator.accounting.account import (
+    Account,
+    Intensity,
+    SegmentFacts,
+    Transfer,
+    ZoneFacts,
+    end_of,
+    gpu_hours,
+    own_rows,
+)
+from orchestrator.accounting.charge import J_PER_KWH, Charge, Curve
+from orchestrator.accounting.overhead import stays_of
+from orchestrator.accounting.pue import mean_of
 from orchestrator.signal.forecast import Signal
 
 __all__ = [

@@ -7,12 +7,12 @@ from datetime import timedelta
 
 import pytest
 
-from orchestrator.account import Account, Intensity
-from orchestrator.efficiency import efficiency_of
-from orchestrator.ledger import ZoneFacts
+from orchestrator.accounting.account import Account, Intensity
+from orchestrator.accounting.efficiency import efficiency_of
+from orchestrator.accounting.ledger import ZoneFacts
+from orchestrator.accounting.revision import forecast_h, marginal_g, revised_g
 from orchestrator.report import as_json, report_of
-from orchestrator.revision import forecast_h, marginal_g, revised_g
-from tests.unit.orchestrator.test_ledger import T0, facts, intensity, row, segment
+from tests.unit.orchestrator.accounting.test_ledger import T0, facts, intensity, row, segment
 
 
 def said(start: float, end: float, value: float | None, kind: str, minutes: int, **more) -> Intensity:

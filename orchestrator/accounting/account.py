@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from cluster.api import Ended, MeterRow, Reason
+from orchestrator.accounting.pue import Pue
 from orchestrator.plan.problem import Observed, PlannedSlot
-from orchestrator.pue import Pue
 from orchestrator.signal.forecast import Kind, Signal
 
 

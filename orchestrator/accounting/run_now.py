@@ -12,10 +12,10 @@ from datetime import datetime, timedelta
 from math import fsum
 
 from cluster.api import MeterRow
-from orchestrator.account import Account, SegmentFacts, own_rows
-from orchestrator.charge import Curve
-from orchestrator.ledger import Ledger, curves_of
-from orchestrator.overhead import nodes_of, stays_of
+from orchestrator.accounting.account import Account, SegmentFacts, own_rows
+from orchestrator.accounting.charge import Curve
+from orchestrator.accounting.ledger import Ledger, curves_of
+from orchestrator.accounting.overhead import nodes_of, stays_of
 
 UNMETERED_AT_MOST = 0.01
 """Share of worker-seconds without a reading above which the job's grams are too low to compare with run-now's."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import fsum
 
-from orchestrator.account import Account, own_rows
+from orchestrator.accounting.account import Account, own_rows
 
 UNMETERED_AT_MOST = 0.01
 

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.spec import InputError
-from orchestrator.charge import Curve
-from orchestrator.pue import PueSeries, mean_of, parts_of, read_pue
+from orchestrator.accounting.charge import Curve
+from orchestrator.accounting.pue import PueSeries, mean_of, parts_of, read_pue
 from orchestrator.site import resolve_site
-from tests.unit.orchestrator.test_ledger import at, intensity
+from tests.unit.orchestrator.accounting.test_ledger import at, intensity
 
 SERIES = PueSeries((at(0), at(60), at(120)), (1.1, 1.3, 1.2))
 

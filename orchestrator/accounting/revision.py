@@ -9,9 +9,9 @@ from dataclasses import replace
 from datetime import timedelta
 from math import fsum
 
-from orchestrator.account import Account, end_of
-from orchestrator.charge import Curve
-from orchestrator.ledger import curves_of, drawn
+from orchestrator.accounting.account import Account, end_of
+from orchestrator.accounting.charge import Curve
+from orchestrator.accounting.ledger import curves_of, drawn
 
 KNOWN_AT_LEAST = 1 - 1e-6
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from itertools import pairwise
 from math import fsum
 
-from orchestrator.account import Account, Neighbour, SegmentFacts, end_of, own_rows
+from orchestrator.accounting.account import Account, Neighbour, SegmentFacts, end_of, own_rows
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.account import Account, Neighbour, Transfer
-from orchestrator.ledger import ZoneFacts, add_up
-from orchestrator.overhead import stays_of
+from orchestrator.accounting.account import Account, Neighbour, Transfer
+from orchestrator.accounting.ledger import ZoneFacts, add_up
+from orchestrator.accounting.overhead import stays_of
+from orchestrator.accounting.run_now import savings
 from orchestrator.report import build
-from orchestrator.run_now import savings
-from tests.unit.orchestrator.test_ledger import at, facts, intensity, row, segment, two_zones
+from tests.unit.orchestrator.accounting.test_ledger import at, facts, intensity, row, segment, two_zones
 
 ZONE = ZoneFacts(pue=1.2, node_overhead_w=100.0, wue_l_per_kwh=0.5)
 

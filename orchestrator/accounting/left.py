@@ -12,9 +12,9 @@ from datetime import datetime
 from itertools import pairwise
 
 from cluster.api import MeterRow
-from orchestrator.account import Account, SegmentFacts, end_of, own_rows
-from orchestrator.charge import Charge, Curve
-from orchestrator.ledger import curves_of
+from orchestrator.accounting.account import Account, SegmentFacts, end_of, own_rows
+from orchestrator.accounting.charge import Charge, Curve
+from orchestrator.accounting.ledger import curves_of
 
 TOLD_AT_LEAST = 0.99
 """Share of the GPU-seconds of the pauses that must have a row, idle or another job's; less is not known."""

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.api import MeterRow
-from orchestrator.ledger import (
+from orchestrator.accounting.ledger import (
     J_PER_KWH,
     PHASES,
     Account,
