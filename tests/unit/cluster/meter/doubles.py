@@ -93,7 +93,7 @@ class Bench:
     slot_s: float = 900.0
     clock: SetClock = field(default_factory=SetClock)
     host: SetHost = field(default_factory=SetHost)
-    counters: dict[str, SetCounter] = field(default_factory=lambda: {"GPU-a": SetCounter(), "GPU-b": SetCounter()})
+    counters: Mapping[str, SetCounter] = field(default_factory=lambda: {"GPU-a": SetCounter(), "GPU-b": SetCounter()})
 
     powercap: Path | None = None
     watts: CoreWatts = WATTS

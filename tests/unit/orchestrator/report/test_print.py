@@ -14,8 +14,8 @@ import pytest
 from orchestrator.accounting.account import Account
 from orchestrator.accounting.ledger import ZoneFacts
 from orchestrator.report import page, report_of
+from tests.unit.orchestrator.accounting.test_worked_example import example
 from tests.unit.orchestrator.report.accounts import cluster, demo
-from tests.unit.orchestrator.test_worked_example import example
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
