@@ -26,7 +26,7 @@ PIDS = (7, 8, 9, 10)
 HELD = {7: ("GPU-a",), 8: ("GPU-a",), 9: ("MIG-3",), 10: ("GPU-b", "MIG-2")}
 RANGE_J = 262_143.0
 SLICES = {"MIG-3": ("GPU-b", 3 / 7), "MIG-2": ("GPU-b", 2 / 7)}
-STEPS = ("pass", "pass", "pass", "run", "register", "register", "release", "die", "tick", "train", "save", "idle")
+STEPS = ("pass", "pass", "pass", "run", "start", "start", "register", "release", "die", "tick", "train", "save", "idle")
 STEPS += ("crash", "restart", "pull", "pull and lose", "reset", "lose", "find")
 STEP = st.tuples(st.sampled_from(STEPS), st.integers(0, 2**32 - 1))
 
@@ -73,10 +73,10 @@ class World:
             for _ in range(3):
                 self.pass_s(chance.uniform(0.5, 20), chance)
                 bench.meter.tick()
-        elif what == "run" and bench.host.process(pid) is None:
+        elif what in ("run", "start") and bench.host.process(pid) is None:
             bench.meter.tick()  # so that no second of it is older than the last reading
             bench.run_process(pid)
-        elif what == "register":
+        if what in ("start", "register"):
             bench.meter.register(Owner("job", "job-1", pid, pid, HELD[pid]))
         elif what == "release":
             bench.meter.release("job-1", pid)
