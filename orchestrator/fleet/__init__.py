@@ -3,7 +3,8 @@ In: a Fleet. Out: a FleetPlan: a Plan for each job, total grams, the bound and w
 The controller acts on each job's Plan as on one that was made for the job alone.
 """
 
-from orchestrator.fleet.problem import Capacity, Fleet, FleetJob, FleetPlan, FleetZone
+from orchestrator.fleet.problem import Capacity, Fleet, FleetJob, FleetZone
 from orchestrator.fleet.replan import plan_fleet, replan
+from orchestrator.fleet.state import FleetPlan
 
 __all__ = ["Capacity", "Fleet", "FleetJob", "FleetPlan", "FleetZone", "plan_fleet", "replan"]

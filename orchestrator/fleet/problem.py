@@ -1,6 +1,6 @@
-"""What the fleet planner is asked and what it answers, as values: no clock, no Ray, no HTTP.
-In: zones with their curves and GPUs, jobs with priorities, windows and deadlines. Out: a FleetPlan.
-`plan_fleet` and `replan` turn one into the other; the controller acts on each job's Plan.
+"""What the fleet planner is asked, as values: no clock, no Ray, no HTTP.
+In: zones with their curves and GPUs, jobs with priorities, windows and deadlines. Out: a Fleet.
+`plan_fleet` and `replan` make a FleetPlan of it (see `state`).
 
 Capacity counts GPUs by slot. A plan never uses more in any moment; the bound is proven for capacity on average over
 each slot, which is no less, so that it holds for every plan that keeps to it.
@@ -9,14 +9,10 @@ each slot, which is no less, so that it holds for every plan that keeps to it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
 
-from orchestrator.plan.problem import Basis, Current, OperatingPoint, PauseCost, Plan, Problem, Stretch, ZoneOption
-
-if TYPE_CHECKING:
-    from orchestrator.fleet.state import State
+from orchestrator.plan.problem import Basis, Current, OperatingPoint, PauseCost, Problem, Stretch, ZoneOption
 
 
 @dataclass(frozen=True)
@@ -125,23 +121,3 @@ class Fleet:
             basis=job.basis,
             last_zone=job.last_zone,
         )
-
-
-@dataclass(frozen=True)
-class FleetPlan:
-    """A Plan for each job, and how far from the least grams they can be at most."""
-
-    plans: Mapping[str, Plan]
-    emissions_g: float
-    """Of all plans, PUE included."""
-    bound_g: float
-    """No plans that meet the same deadlines emit less; those of missed jobs are counted as they are."""
-    missed: tuple[str, ...]
-    """Jobs that miss their deadline, highest priority first; each runs as soon as room allows."""
-    state: State = field(repr=False, compare=False)
-    """What `replan` goes on from."""
-
-    @property
-    def gap_percent(self) -> float:
-        """How much more than the bound the plans emit, at most."""
-        return 100.0 * (self.emissions_g - self.bound_g) / self.bound_g if self.bound_g > 0 else 0.0

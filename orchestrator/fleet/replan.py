@@ -15,9 +15,9 @@ from orchestrator.fleet.arrange import arrange
 from orchestrator.fleet.bound import Relaxation
 from orchestrator.fleet.path import desk
 from orchestrator.fleet.plans import plans
-from orchestrator.fleet.problem import Fleet, FleetJob, FleetPlan
+from orchestrator.fleet.problem import Fleet, FleetJob
 from orchestrator.fleet.room import DEARER, improve, insert, take, uses
-from orchestrator.fleet.state import Book, State
+from orchestrator.fleet.state import Book, FleetPlan, State
 from orchestrator.fleet.table import WITHIN, table
 from orchestrator.plan.problem import Plan
 

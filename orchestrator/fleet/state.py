@@ -1,12 +1,12 @@
-"""What a solved fleet is kept as, so that one job can change without all of them being planned again.
-In: the arrays of a solve. Out: Books of jobs with what they use, one Market that they share.
+"""What the fleet planner answers, and keeps, so that one job can change without all being planned again.
+In: the arrays of a solve. Out: a FleetPlan, and the Books of jobs with what they use, one Market that they share.
 `arrange` makes it, `replan` goes on from a copy of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from orchestrator.fleet.grid import Floats, Grid
 from orchestrator.fleet.problem import Fleet, FleetJob, FleetZone
 from orchestrator.fleet.room import Market, Uses
 from orchestrator.fleet.table import Table
+from orchestrator.plan.problem import Plan
 
 
 @dataclass(frozen=True)
@@ -58,3 +59,23 @@ class State:
         """Of the jobs that `where` knows."""
         parts = [float(self.books[book].job_g[row]) for book, row in self.where.values()]
         return float(np.sum(parts)) - self.rent_g
+
+
+@dataclass(frozen=True)
+class FleetPlan:
+    """A Plan for each job, and how far from the least grams they can be at most."""
+
+    plans: Mapping[str, Plan]
+    emissions_g: float
+    """Of all plans, PUE included."""
+    bound_g: float
+    """No plans that meet the same deadlines emit less; those of missed jobs are counted as they are."""
+    missed: tuple[str, ...]
+    """Jobs that miss their deadline, highest priority first; each runs as soon as room allows."""
+    state: State = field(repr=False, compare=False)
+    """What `replan` goes on from."""
+
+    @property
+    def gap_percent(self) -> float:
+        """How much more than the bound the plans emit, at most."""
+        return 100.0 * (self.emissions_g - self.bound_g) / self.bound_g if self.bound_g > 0 else 0.0
