@@ -280,4 +280,4 @@ def _transfer_g(facts: Account, curves: Mapping[str, Curve]) -> float | None:
 
 
 def _percent(part: float, whole: float) -> float | None:
-    return 100.0 * part / whole if whole else None
+    return 100.0 * min(1.0, part / whole) if whole else None

@@ -167,8 +167,8 @@ def test_the_plan_pauses_a_job_for_dirty_hours_and_resumes_it(planned: Lowtide) 
 
 def test_its_report_keeps_the_contract_and_adds_up(planned: Lowtide) -> None:
     report = planned.ask("report", "planned")
-    assert set(report) == REPORT_KEYS
-    assert set(report["emissions_g"]) == {"operational", "embodied", "transfer", "total"}
+    assert set(report) >= REPORT_KEYS
+    assert set(report["emissions_g"]) >= {"operational", "embodied", "transfer", "total"}
     assert {"provider", "kind", "coverage_percent"} <= set(report["signal"])
     assert (report["state"], report["pue"]) == ("done", 1.2)
     assert report["metrics"]["samples"] == report["step"] * 8 and report["metrics"]["holdout_loss"] > 0
