@@ -118,10 +118,9 @@ class Controller:
         if not changing:
             return []
         with self._store.write() as session:
-            # Read at once and held: each write finds its job in the session, instead of asking for it alone.
-            held = active_jobs(session)
+            # Read at once and held, for a session forgets what nobody holds: each write then finds its job there.
+            _held = active_jobs(session)
             written = [write(session, verdict, self._site, epoch, now) for verdict in changing]
-            log.debug("%d of %d jobs change", len(changing), len(held))
         return [order for order in written if order is not None]
 
     def _nodes(self) -> Sequence[Node]:

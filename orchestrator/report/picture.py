@@ -5,10 +5,6 @@ In: a Report. Out: a PNG or SVG file, or the SVG's text for a page.
 
 from __future__ import annotations
 
-import io
-import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -17,74 +13,25 @@ from orchestrator.accounting.account import end_of, own_rows
 from orchestrator.accounting.charge import Curve
 from orchestrator.accounting.ledger import curves_of
 from orchestrator.report.build import Report
+from orchestrator.report.ink import FAINT, FORECAST, INK, MUTED, PAPER, ZONES, element, inked
 from orchestrator.report.power import power_of
 from orchestrator.report.words import badges, headline, summary
 
-INK, MUTED, FAINT, PAPER = "#1c2733", "#5d6b7a", "#d5dbe1", "#ffffff"
-ZONES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-"""Okabe and Ito's palette, which people with any colour vision can tell apart."""
 CLEAN_TO_DIRTY = ("#d7efe6", "#f4efd9", "#ecc9a0", "#c98f63")
 DRIVER = "#9aa5b1"
 WORKERS_NAMED = 16
 """Beyond that the legend names the first and the last."""
-FORECAST = (0, (3, 1.2))
-STYLE = {
-    "font.size": 9,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": MUTED,
-    "axes.labelsize": 8.5,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": FAINT,
-    "grid.linewidth": 0.6,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "xtick.major.size": 3,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.handlelength": 1.4,
-    "legend.borderaxespad": 0,
-    "hatch.linewidth": 0.7,
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "svg.hashsalt": "lowtide",
-}
 
 
 def draw(report: Report, path: Path) -> None:
     """Write the picture to `path`, as its suffix says: .png or .svg."""
-    with _style():
+    with inked():
         _figure(report, titled=True).savefig(path, dpi=160, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
 def svg(report: Report) -> str:
     """The picture as an <svg> element for an HTML page: without a title, inked with the page's CSS variables."""
-    with _style():
-        buffer = io.StringIO()
-        _figure(report, titled=False).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    element = buffer.getvalue()[buffer.getvalue().index("<svg") :]
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    element = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", element)
-    element = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg width="100%"', element, count=1)
-    zones = {f"zone-{position}": colour for position, colour in enumerate(ZONES)}
-    for name, colour in {"ink": INK, "muted": MUTED, "faint": FAINT, "paper": PAPER, **zones}.items():
-        element = element.replace(colour, f"var(--{name}, {colour})")
-    return element
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    import matplotlib as mpl
-
-    with mpl.rc_context(STYLE):
-        yield
+    return element(lambda: _figure(report, titled=False))
 
 
 def _figure(report: Report, titled: bool) -> Any:

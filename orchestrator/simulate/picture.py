@@ -5,33 +5,18 @@ In: Results. Out: an <svg> element for a page.
 
 from __future__ import annotations
 
-import io
-import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from orchestrator.plan import Stretch
-from orchestrator.report.picture import FAINT, FORECAST, INK, MUTED, PAPER, STYLE, ZONES
+from orchestrator.report.ink import FAINT, FORECAST, INK, PAPER, ZONES, element
 from orchestrator.simulate.follow import Outcome
 from orchestrator.simulate.results import Results
-
-_COLOURS = {"ink": INK, "muted": MUTED, "faint": FAINT, "paper": PAPER}
 
 
 def svg(results: Results) -> str:
     """The picture as an element inked with the page's CSS variables."""
-    import matplotlib as mpl
-
-    with mpl.rc_context(STYLE):
-        buffer = io.StringIO()
-        _figure(results).savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
-    element = buffer.getvalue()[buffer.getvalue().index("<svg") :]
-    element = re.sub(r"<metadata>.*?</metadata>", "", element, flags=re.DOTALL)
-    element = re.sub(r' (xmlns(:xlink)?|version)="[^"]*"', "", element)
-    element = re.sub(r'<svg width="[^"]*" height="[^"]*"', '<svg width="100%"', element, count=1)
-    for name, colour in {**_COLOURS, **{f"zone-{i}": colour for i, colour in enumerate(ZONES)}}.items():
-        element = element.replace(colour, f"var(--{name}, {colour})")
-    return element
+    return element(lambda: _figure(results))
 
 
 def example(results: Results) -> int:
