@@ -221,9 +221,9 @@ def simulate(
     ] = None,
     model: Annotated[str | None, typer.Option("--model", help="Which model of the profile.")] = None,
     workers: Annotated[str | None, typer.Option("--workers", help="Counts to choose from, e.g. 1..8.")] = None,
-    length: Annotated[str, typer.Option("--length", help="Time that one worker needs.")] = "24h",
-    deadline: Annotated[str, typer.Option("--deadline", help="From each start.")] = "36h",
-    every: Annotated[str, typer.Option("--every", help="A start each so often.")] = "149h",
+    length: Annotated[str | None, typer.Option("--length", help="Time that one worker needs; else 24h.")] = None,
+    deadline: Annotated[str | None, typer.Option("--deadline", help="From each start; else 36h.")] = None,
+    every: Annotated[str | None, typer.Option("--every", help="A start each so often; else 149h.")] = None,
     jobs: Annotated[
         Path | None,
         typer.Option("--jobs", help="CSV of jobs, each with its own start, length and deadline, that share GPUs."),

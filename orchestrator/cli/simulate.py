@@ -42,15 +42,26 @@ class Asked:
     profile: Path | None
     model: str | None
     workers: str | None
-    length: str
-    deadline: str
-    every: str
+    length: str | None
+    deadline: str | None
+    every: str | None
     policies: str
     pause_cost: str
     move_cost: str
     slot: str
     jobs: Path | None = None
     capacity: Sequence[str] = ()
+
+
+_COLUMNS_OF_JOBS = {
+    "model": "profile",
+    "workers": "workers",
+    "length": "length",
+    "deadline": "deadline",
+    "every": "submit_utc",
+}
+"""What each job of a file says for itself: the options that are not for it, and where it says so."""
+_EACH_START = {"length": "24h", "deadline": "36h", "every": "149h"}
 
 
 def run(asked: Asked, as_json: bool, html: Path | None) -> None:
@@ -132,24 +143,28 @@ def _gpus(asked: Asked, zones: Mapping[str, Recorded]) -> dict[str, int] | None:
 def _tasks(asked: Asked, setting: Setting) -> tuple[str, list[Task]]:
     """What runs, in words, and its starts."""
     if asked.jobs is not None:
-        for option, given in (("--model", asked.model), ("--workers", asked.workers)):
-            if given is not None:
-                column = "profile" if option == "--model" else "workers"
-                raise InputError(f"{option}: is not for --jobs; give it in the column {column} of {asked.jobs}")
+        for option, column in _COLUMNS_OF_JOBS.items():
+            if getattr(asked, option) is not None:
+                raise InputError(f"--{option}: is not for --jobs; give it in the column {column} of {asked.jobs}")
         tasks = read_jobs(asked.jobs, setting, asked.profile)
         return f"{len(tasks)} jobs of {asked.jobs}", tasks
-    length_s, deadline_s = _duration("--length", asked.length), _duration("--deadline", asked.deadline)
+    length_s, deadline_s = (_duration(f"--{name}", _given(asked, name)) for name in ("length", "deadline"))
     name, scales = _scales(asked)
     points = points_of(scales, _workers(asked.workers))
-    tasks = tasks_each(setting, length_s, deadline_s, _duration("--every", asked.every), points)
+    tasks = tasks_each(setting, length_s, deadline_s, _duration("--every", _given(asked, "every")), points)
     tasks = [task for task in tasks if setting.is_known(task)]
     if not tasks:
         span_h = max(0.0, (setting.end - setting.start).total_seconds() / 3600)
         raise InputError(
-            f"--deadline: no start has its deadline of {asked.deadline} within the traces, which share {span_h:.1f} h "
-            "of known intensity; give a shorter one or longer traces"
+            f"--deadline: no start has its deadline of {_given(asked, 'deadline')} within the traces, which share "
+            f"{span_h:.1f} h of known intensity; give a shorter one or longer traces"
         )
     return name, tasks
+
+
+def _given(asked: Asked, name: str) -> str:
+    """An option of starts that are all alike, or what it is by default."""
+    return getattr(asked, name) or _EACH_START[name]
 
 
 def _scales(asked: Asked) -> tuple[str, dict[int, Scale]]:
@@ -190,7 +205,7 @@ def _table(results: Results, asked: Asked, model: str) -> None:
     from orchestrator.report.words import energy, grams
 
     setting = results.setting
-    each = "" if asked.jobs else f", {asked.length} of one worker's work due in {asked.deadline}"
+    each = "" if asked.jobs else f", {_given(asked, 'length')} of one worker's work due in {_given(asked, 'deadline')}"
     zones = ", ".join(f"{zone} ({count} GPUs)" for zone, count in _shared(setting).items())
     title = f"{model}{each}, in {zones or ', '.join(setting.zones)}, {setting.start:%Y-%m-%d} to {setting.end:%Y-%m-%d}"
     table = Table(box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
@@ -233,9 +248,9 @@ def _write(path: Path, results: Results, asked: Asked, model: str) -> None:
     about = {
         "model": model,
         "workers": ", ".join(str(point.workers) for point in points),
-        "length": f"{asked.length} at one worker",
-        "deadline": asked.deadline,
-        "a start every": asked.every,
+        "length": f"{_given(asked, 'length')} at one worker",
+        "deadline": _given(asked, "deadline"),
+        "a start every": _given(asked, "every"),
     }
     if asked.jobs is not None:
         shared = ", ".join(f"{zone}: {count}" for zone, count in _shared(results.setting).items())

@@ -205,6 +205,7 @@ def test_a_wrong_file_of_jobs_is_one_line_and_exit_2(folder: Path, lowtide: Lowt
         (("--jobs", "jobs.csv", "--capacity", "DE"), "--capacity: 'DE' is not ZONE=GPUS"),
         (("--jobs", "jobs.csv", "--capacity", "FR=1"), "--capacity: 'FR' is no zone of --trace; there are DE"),
         (("--jobs", "jobs.csv", "--model", "small"), "--model: is not for --jobs"),
+        (("--jobs", "jobs.csv", "--length", "2h"), "--length: is not for --jobs"),
     ],
 )
 def test_wrong_options_of_a_fleet_are_one_line(lowtide: Lowtide, arguments: tuple[str, ...], says: str) -> None:
