@@ -9,7 +9,7 @@ import glob
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -97,7 +97,15 @@ class Workers(Section):
     count: WorkerRange = (1, 1)
     gpus: int = Field(default=1, ge=0, description="per worker; 0 trains on CPUs")
     cpus: float = Field(default=1, gt=0)
-    power_limit: list[int] | None = None
+    power_limit_w: list[Annotated[int, Field(gt=0)]] | None = Field(
+        default=None, alias="power_limit", min_length=1, description="W per GPU to choose from"
+    )
+
+    @model_validator(mode="after")
+    def _limits_gpus(self) -> Workers:
+        if self.power_limit_w is not None and self.gpus == 0:
+            raise ValueError("power_limit limits GPUs, and gpus is 0; remove one of them")
+        return self
 
 
 class Carbon(Section):
@@ -184,8 +192,18 @@ class JobSpec(Section):
         return tuple(n for n in range(low, high + 1) if self.training.batch_size % n == 0)
 
     def width(self) -> int:
-        """The worker count that the job runs at: the largest that its range and its batch allow."""
+        """The largest worker count that the job's range and its batch allow."""
         return max(self.worker_counts())
+
+    def modes(self, gpus: int | None = None) -> tuple[tuple[int, int | None], ...]:
+        """Worker counts with power limits (W; None is no limit) that the job may run at, the most powerful first.
+
+        `gpus` is how many there are for it, where that is known: counts that need more are left out.
+        """
+        each = self.workers.gpus
+        counts = sorted((n for n in self.worker_counts() if gpus is None or n * each <= gpus), reverse=True)
+        limits: list[int | None] = [*sorted(set(self.workers.power_limit_w or ()), reverse=True)] or [None]
+        return tuple((count, limit) for count in counts for limit in limits)
 
     def zero_stage(self) -> int:
         """The ZeRO stage (0 to 3) that the DeepSpeed section asks for; 0 where it is silent."""

@@ -106,7 +106,7 @@ def _chosen(cells: Lattice, choose: Chooser) -> list[Run] | None:
 def _plan(cells: Lattice, policy: str, runs: list[Run]) -> Plan:
     problem, bill = cells.problem, price(cells, runs)
     planned = tuple(
-        PlannedSlot(cells.moment(run.start_s), cells.moment(run.end_s), run.way.zone, run.way.workers) for run in runs
+        PlannedSlot(cells.moment(run.start_s), cells.moment(run.end_s), run.way.zone, *run.way.mode) for run in runs
     )
     misses_deadline = bool(runs) and cells.moment(bill.finish_s) > problem.deadline
     return Plan(

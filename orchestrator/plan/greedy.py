@@ -45,7 +45,7 @@ def greedy(cells: Lattice) -> list[Run] | None:
 def _places(cells: Lattice) -> list[list[Way]]:
     """For each cell the ways, by worker count, of the zone where the first costs least; none where none may be used."""
     zones = range(len(cells.problem.zones))
-    ladders = [sorted((way for way in cells.ways if way.zone_index == z), key=lambda way: way.workers) for z in zones]
+    ladders = [_ladder([way for way in cells.ways if way.zone_index == zone]) for zone in zones]
     first_g = np.full(cells.g_per_kwh.shape, np.inf)
     for zone, ladder in enumerate(ladders):
         if ladder:
@@ -53,6 +53,14 @@ def _places(cells: Lattice) -> list[list[Way]]:
             first_g[zone] = np.where(cells.usable[zone], cells.g_per_kwh[zone] * kw_s_per_step, np.inf)
     best = first_g.argmin(axis=0).tolist()
     return [ladders[zone] if np.isfinite(first_g[zone, cell]) else [] for cell, zone in enumerate(best)]
+
+
+def _ladder(ways: Sequence[Way]) -> list[Way]:
+    """By worker count; of several power limits at one count the one that does most work per joule."""
+    best: dict[int, Way] = {}
+    for way in sorted(ways, key=lambda way: way.power_w / way.steps_per_s, reverse=True):
+        best[way.workers] = way
+    return [best[workers] for workers in sorted(best)]
 
 
 def _additions(cells: Lattice, places: Sequence[list[Way]]) -> Iterator[int]:

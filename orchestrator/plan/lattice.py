@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from jobs.spec import InputError
-from orchestrator.plan.problem import Problem, Stretch
+from orchestrator.plan.problem import Mode, Problem, Stretch
 
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
@@ -41,6 +41,12 @@ class Way:
     steps_per_s: float
     power_w: float
     pue: float
+    power_limit_w: int | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """Workers and power limit."""
+        return self.workers, self.power_limit_w
 
 
 @dataclass(frozen=True)
@@ -106,13 +112,13 @@ class Lattice:
         current = self.problem.current
         if current is None:
             return None
-        return next((way for way in self.ways if (way.zone, way.workers) == (current.zone, current.workers)), None)
+        return next((way for way in self.ways if (way.zone, way.mode) == (current.zone, current.mode)), None)
 
 
 def lattice(problem: Problem) -> Lattice:
     """The cells of `problem`; InputError where no zone has an operating point that makes progress."""
     ways = tuple(
-        Way(zone, index, point.workers, point.steps_per_s, point.power_w, option.pue)
+        Way(zone, index, point.workers, point.steps_per_s, point.power_w, option.pue, point.power_limit_w)
         for index, (zone, option) in enumerate(problem.zones.items())
         for point in option.points
         if point.steps_per_s > 0

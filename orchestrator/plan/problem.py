@@ -20,6 +20,8 @@ from math import inf
 from typing import Literal
 
 Basis = Literal["measured", "assumed"]
+Mode = tuple[int, int | None]
+"""How wide a segment runs, and under which power limit: workers and W per GPU (None is no limit of ours)."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class OperatingPoint:
     steps_per_s: float
     power_w: float
     power_limit_w: int | None = None
+    """Of each GPU; None is the limit that it has by itself."""
+
+    @property
+    def mode(self) -> Mode:
+        """Workers and power limit."""
+        return self.workers, self.power_limit_w
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class ZoneOption:
 
 @dataclass(frozen=True)
 class Current:
-    """The segment that runs as the plan is made: going on in the same zone and width costs no start."""
+    """The segment that runs as the plan is made: going on in the same zone and mode costs no start."""
 
     zone: str
     workers: int
@@ -75,6 +83,12 @@ class Current:
     """How long it has run; `min_run_s` counts from its beginning."""
     go_on_s: float = 0.0
     """How much longer it shall run at least, whatever `min_run_s` says."""
+    power_limit_w: int | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """Workers and power limit."""
+        return self.workers, self.power_limit_w
 
 
 @dataclass(frozen=True)
@@ -123,6 +137,12 @@ class PlannedSlot:
     end: datetime
     zone: str
     workers: int
+    power_limit_w: int | None = None
+
+    @property
+    def mode(self) -> Mode:
+        """Workers and power limit."""
+        return self.workers, self.power_limit_w
 
 
 @dataclass(frozen=True)
@@ -145,7 +165,7 @@ class Observed:
 
 @dataclass(frozen=True)
 class Plan:
-    """Slots in order, without overlap, adjacent ones of one zone and width joined."""
+    """Slots in order, without overlap, adjacent ones of one zone and mode joined."""
 
     policy: str
     basis: Basis

@@ -81,8 +81,14 @@ def _observed(seen: Observed) -> dict[str, Any]:
 
 
 def _written(slots: Iterable[PlannedSlot]) -> list[dict[str, Any]]:
-    return [{"start": iso(s.start), "end": iso(s.end), "zone": s.zone, "workers": s.workers} for s in slots]
+    return [
+        {"start": iso(s.start), "end": iso(s.end), "zone": s.zone, "workers": s.workers}
+        | ({"power_limit_w": s.power_limit_w} if s.power_limit_w is not None else {})
+        for s in slots
+    ]
 
 
 def _read(slots: Iterable[Mapping[str, Any]]) -> tuple[PlannedSlot, ...]:
-    return tuple(PlannedSlot(utc(s["start"]), utc(s["end"]), s["zone"], s["workers"]) for s in slots)
+    return tuple(
+        PlannedSlot(utc(s["start"]), utc(s["end"]), s["zone"], s["workers"], s.get("power_limit_w")) for s in slots
+    )

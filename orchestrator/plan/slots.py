@@ -12,17 +12,18 @@ import numpy as np
 
 from orchestrator.plan.lattice import Lattice
 from orchestrator.plan.price import Run, price, until_done
+from orchestrator.plan.problem import Mode
 
 
 def slots(cells: Lattice) -> list[Run] | None:
-    """Runs in the cheapest slots, at the width whose choice emits least."""
-    widths = sorted({way.workers for way in cells.ways})
-    plans = [runs for width in widths if (runs := _at_width(cells, width)) is not None]
+    """Runs in the cheapest slots, at the width (and power limit) whose choice emits least."""
+    modes = dict.fromkeys(way.mode for way in cells.ways)
+    plans = [runs for mode in modes if (runs := _at(cells, mode)) is not None]
     return min(plans, key=lambda runs: price(cells, runs).emissions_g, default=None)
 
 
-def _at_width(cells: Lattice, workers: int) -> list[Run] | None:
-    ways = [way for way in cells.ways if way.workers == workers]
+def _at(cells: Lattice, mode: Mode) -> list[Run] | None:
+    ways = [way for way in cells.ways if way.mode == mode]
     zones = [way.zone_index for way in ways]
     g_per_kwh_step = np.array([way.power_w * way.pue / way.steps_per_s for way in ways])[:, None]
     costs = np.where(cells.usable[zones], cells.g_per_kwh[zones] * g_per_kwh_step, np.inf)
