@@ -12,7 +12,10 @@
  *   NVML_STANDIN_AVERAGE_MS  power is the mean over this long (default 0: of the moment)
  *   NVML_STANDIN_NAMES       comma list of names, taken in turn by device
  *   NVML_STANDIN_SLICES      comma list: device 0 is cut into MIG slices of so many sevenths
- *   NVML_STANDIN_CONTROL     a folder; `lost-<i>` there: device i is lost; `reset-<i>`: its counter fell to 0 at the
+ *   NVML_STANDIN_LIMITS      least, most and default power limit in W (default 100,700,700); `none`: NOT_SUPPORTED
+ *   NVML_STANDIN_CONTROL     a folder; limits are set there, for all processes: `limit-<i>` has a line for each time that
+ *                            device i's was set, UNIX s and W, and power stays below it; `fixed-<i>`: setting it needs
+ *                            more rights; `lost-<i>` there: device i is lost; `reset-<i>`: its counter fell to 0 at the
  *                            UNIX time that the file holds; `refused-<i>`: reading it needs more rights (1 in the file:
  *                            its counter alone); `down-0`: the driver is gone, and wants nvmlInit once it is back
  * tests/nvml/curves.py states the same curves in Python. Build: cc -shared -fPIC -Wl,-soname,libnvidia-ml.so.1
@@ -95,25 +98,28 @@ static int state_of(const device_t *device, int of_counter) {
     return SUCCESS;
 }
 
-/* Joules of the curve from 0 to `in_s` of its period, watts at that moment. Keep in step with curves.py. */
-static void within(const char *shape, double in_s, double *energy_j, double *power_w) {
+/* Joules of the curve under a limit from 0 to `in_s` of its period, watts at that moment. Keep in step with curves.py. */
+static void within(const char *shape, double in_s, double limit_w, double *energy_j, double *power_w) {
     if (!strcmp(shape, "square")) {           /* 4 s: 2 s at 400 W, 2 s at 100 W */
-        *power_w = in_s < 2 ? 400 : 100;
-        *energy_j = in_s < 2 ? 400 * in_s : 800 + 100 * (in_s - 2);
+        double high_w = fmin(400, limit_w), low_w = fmin(100, limit_w);
+        *power_w = in_s < 2 ? high_w : low_w;
+        *energy_j = in_s < 2 ? high_w * in_s : 2 * high_w + low_w * (in_s - 2);
     } else if (!strcmp(shape, "sawtooth")) {  /* 5 s: 80 W rising to 380 W */
-        *power_w = 80 + 60 * in_s;
-        *energy_j = 80 * in_s + 30 * in_s * in_s;
+        double free_s = fmin(in_s, fmax(0, (limit_w - 80) / 60));
+        *power_w = fmin(80 + 60 * in_s, limit_w);
+        *energy_j = 80 * free_s + 30 * free_s * free_s + (in_s > free_s ? limit_w * (in_s - free_s) : 0);
     } else if (!strcmp(shape, "bursty")) {    /* 10 s: 60 W with 500 W in [0, 0.3), [2, 2.6) and [7, 8.5) */
         const double bursts[3][2] = {{0, 0.3}, {2, 2.6}, {7, 8.5}};
-        *power_w = 60;
-        *energy_j = 60 * in_s;
+        double high_w = fmin(500, limit_w), low_w = fmin(60, limit_w);
+        *power_w = low_w;
+        *energy_j = low_w * in_s;
         for (int i = 0; i < 3; i++) {
-            *energy_j += 440 * fmax(0, fmin(in_s, bursts[i][1]) - bursts[i][0]);
-            if (in_s >= bursts[i][0] && in_s < bursts[i][1]) *power_w = 500;
+            *energy_j += (high_w - low_w) * fmax(0, fmin(in_s, bursts[i][1]) - bursts[i][0]);
+            if (in_s >= bursts[i][0] && in_s < bursts[i][1]) *power_w = high_w;
         }
     } else {                                  /* constant */
-        *power_w = 250;
-        *energy_j = 250 * in_s;
+        *power_w = fmin(250, limit_w);
+        *energy_j = *power_w * in_s;
     }
 }
 
@@ -121,26 +127,56 @@ static double period_s(const char *shape) {
     return !strcmp(shape, "square") ? 4 : !strcmp(shape, "sawtooth") ? 5 : 10;
 }
 
-static double energy_j(int index, double since_epoch_s) {
-    char shape[32];
-    double whole_j, part_j, power_w, period;
-    shape_of(index, shape);
-    period = period_s(shape);
-    within(shape, period, &whole_j, &power_w);
-    within(shape, fmod(since_epoch_s, period), &part_j, &power_w);
+/* Least, most and default power limit in W; 0 where there is none. */
+static int limits(double bounds_w[3]) {
+    const char *text = getenv("NVML_STANDIN_LIMITS");
+    return sscanf(text && *text ? text : "100,700,700", "%lf,%lf,%lf", bounds_w, bounds_w + 1, bounds_w + 2) == 3;
+}
+
+static FILE *limits_set(int index, const char *mode) {
+    const char *folder = getenv("NVML_STANDIN_CONTROL");
+    char path[512];
+    if (!folder || !*folder) return NULL;
+    snprintf(path, sizeof path, "%s/limit-%d", folder, index);
+    return fopen(path, mode);
+}
+
+/* The curve's integral under one limit, over so many seconds since its epoch. */
+static double curve_j(const char *shape, double since_epoch_s, double limit_w) {
+    double whole_j, part_j, power_w, period = period_s(shape);
+    within(shape, period, limit_w, &whole_j, &power_w);
+    within(shape, fmod(since_epoch_s, period), limit_w, &part_j, &power_w);
     return floor(since_epoch_s / period) * whole_j + part_j;
+}
+
+/* Joules since the epoch under the limits that were set meanwhile; the last of them. */
+static double energy_j(int index, double since_epoch_s, double *limit_w) {
+    char shape[32];
+    double bounds_w[3], set_s, set_w, from_s = 0, total_j = 0, epoch_s = number("NVML_STANDIN_EPOCH", 0);
+    FILE *file = limits_set(index, "r");
+    shape_of(index, shape);
+    *limit_w = limits(bounds_w) ? bounds_w[2] : 1e9;
+    while (file && fscanf(file, "%lf %lf", &set_s, &set_w) == 2 && set_s - epoch_s <= since_epoch_s) {
+        set_s -= epoch_s;
+        total_j += curve_j(shape, set_s, *limit_w) - curve_j(shape, from_s, *limit_w);
+        from_s = set_s;
+        *limit_w = set_w;
+    }
+    if (file) fclose(file);
+    return total_j + curve_j(shape, since_epoch_s, *limit_w) - curve_j(shape, from_s, *limit_w);
 }
 
 /* Watts at a moment as the sensor shows them: its last reading, the mean over a window or of the moment. */
 static double shown_w(int index, double now_s) {
     char shape[32];
-    double joules, watts, sensor_s = number("NVML_STANDIN_SENSOR_MS", 0) / 1000;
+    double joules, watts, limit_w, sensor_s = number("NVML_STANDIN_SENSOR_MS", 0) / 1000;
     double mean_s = number("NVML_STANDIN_AVERAGE_MS", 0) / 1000;
     if (sensor_s > 0) now_s = floor(now_s / sensor_s) * sensor_s;
     now_s -= number("NVML_STANDIN_EPOCH", 0);
-    if (mean_s > 0) return (energy_j(index, now_s) - energy_j(index, now_s - mean_s)) / mean_s;
+    joules = energy_j(index, now_s, &limit_w);
+    if (mean_s > 0) return (joules - energy_j(index, now_s - mean_s, &limit_w)) / mean_s;
     shape_of(index, shape);
-    within(shape, fmod(now_s, period_s(shape)), &joules, &watts);
+    within(shape, fmod(now_s, period_s(shape)), limit_w, &joules, &watts);
     return watts;
 }
 
@@ -214,15 +250,15 @@ int nvmlDeviceGetName(device_t *device, char *text, unsigned int length) {
 
 int nvmlDeviceGetTotalEnergyConsumption(device_t *device, unsigned long long *energy_mj) {
     double now_s = wall_s(), epoch_s = number("NVML_STANDIN_EPOCH", 0), wrap_j = number("NVML_STANDIN_WRAP_J", 0);
-    double reset_s, step_s;
+    double reset_s, step_s, limit_w;
     const char *no_counter = getenv("NVML_STANDIN_NO_COUNTER");
     int state = state_of(device, 1);
     if (state != SUCCESS) return state;
     if (no_counter && *no_counter) return NOT_SUPPORTED;
     step_s = number("NVML_STANDIN_STEP_MS", 0) / 1000;
     if (step_s > 0) now_s = floor(now_s / step_s) * step_s;
-    double energy = energy_j(device->index, now_s - epoch_s);
-    if (control("reset", device->index, &reset_s)) energy -= energy_j(device->index, reset_s - epoch_s);
+    double energy = energy_j(device->index, now_s - epoch_s, &limit_w);
+    if (control("reset", device->index, &reset_s)) energy -= energy_j(device->index, reset_s - epoch_s, &limit_w);
     if (wrap_j > 0) energy = fmod(energy, wrap_j);
     *energy_mj = (unsigned long long)llround(1000 * fmax(0, energy));
     return SUCCESS;
@@ -232,6 +268,49 @@ int nvmlDeviceGetPowerUsage(device_t *device, unsigned int *power_mw) {
     int state = state_of(device, 0);
     if (state != SUCCESS) return state;
     *power_mw = (unsigned int)lround(1000 * shown_w(device->index, wall_s()));
+    return SUCCESS;
+}
+
+static int limits_of(device_t *device, double bounds_w[3]) {
+    int state = state_of(device, 0);
+    return state != SUCCESS ? state : limits(bounds_w) ? SUCCESS : NOT_SUPPORTED;
+}
+
+int nvmlDeviceGetPowerManagementLimit(device_t *device, unsigned int *limit_mw) {
+    double bounds_w[3], limit_w;
+    int state = limits_of(device, bounds_w);
+    if (state != SUCCESS) return state;
+    energy_j(device->index, wall_s() - number("NVML_STANDIN_EPOCH", 0), &limit_w);
+    *limit_mw = (unsigned int)lround(1000 * limit_w);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetPowerManagementLimitConstraints(device_t *device, unsigned int *least_mw, unsigned int *most_mw) {
+    double bounds_w[3];
+    int state = limits_of(device, bounds_w);
+    if (state != SUCCESS) return state;
+    *least_mw = (unsigned int)lround(1000 * bounds_w[0]);
+    *most_mw = (unsigned int)lround(1000 * bounds_w[1]);
+    return SUCCESS;
+}
+
+int nvmlDeviceGetPowerManagementDefaultLimit(device_t *device, unsigned int *limit_mw) {
+    double bounds_w[3];
+    int state = limits_of(device, bounds_w);
+    if (state == SUCCESS) *limit_mw = (unsigned int)lround(1000 * bounds_w[2]);
+    return state;
+}
+
+int nvmlDeviceSetPowerManagementLimit(device_t *device, unsigned int limit_mw) {
+    double bounds_w[3];
+    int state = limits_of(device, bounds_w);
+    FILE *file;
+    if (state != SUCCESS) return state;
+    if (control("fixed", device->index, NULL)) return NO_PERMISSION;
+    if (limit_mw < 1000 * bounds_w[0] || limit_mw > 1000 * bounds_w[1]) return INVALID_ARGUMENT;
+    if (!(file = limits_set(device->index, "a"))) return NOT_SUPPORTED;
+    fprintf(file, "%.6f %.3f\n", wall_s(), limit_mw / 1000.0);
+    fclose(file);
     return SUCCESS;
 }
 
@@ -298,13 +377,7 @@ int nvmlDeviceGetArchitecture(device_t *device, unsigned int *architecture) {
 }
 
 int nvmlDeviceGetEnforcedPowerLimit(device_t *device, unsigned int *limit_mw) {
-    (void)device;
-    *limit_mw = 500000;
-    return SUCCESS;
-}
-
-int nvmlDeviceGetPowerManagementLimit(device_t *device, unsigned int *limit_mw) {
-    return nvmlDeviceGetEnforcedPowerLimit(device, limit_mw);
+    return nvmlDeviceGetPowerManagementLimit(device, limit_mw);
 }
 
 int nvmlDeviceGetTemperature(device_t *device, int sensor, unsigned int *celsius) {
