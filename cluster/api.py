@@ -64,6 +64,8 @@ class SegmentOrder:
     """Folder on each host where its meter keeps rows until they are acknowledged."""
     threads: int | None = None
     """OMP_NUM_THREADS of each worker; None lets Ray choose by the worker's CPUs."""
+    power_limit_w: int | None = None
+    """W that each of the segment's GPUs may draw; None is the limit that it has by itself."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from jobs.spec import InputError, JobSpec, iso
-from orchestrator.controller.frame import Framing, deadline, frame, measured, opening
+from orchestrator.controller.frame import Framing, basis_of, deadline, frame, measured, opening
 from orchestrator.plan import POLICIES, plan
 from orchestrator.plan.problem import Plan, Problem
 from orchestrator.plan.windows import windows
@@ -21,7 +21,6 @@ from orchestrator.signal.sources import Signals
 from orchestrator.site import Site
 
 LATER: dict[str, str] = {
-    "workers.power_limit": "the power limit that the GPUs have now",
     "working_dir": "an installed package, or files that the nodes share",
     "model.lora": "a full fine-tuning",
 }
@@ -58,6 +57,7 @@ def admit_time(framing: Framing, site: Site, source: str) -> Plan | None:
         return None
     try:
         made = plan(problem, spec.carbon.policy)
+        made = replace(made, basis=basis_of(framing, made.slots))
     except InputError as fault:
         raise InputError(f"{source}: {fault}") from None
     _budget(problem, source)
@@ -105,10 +105,11 @@ def _known_features(spec: JobSpec, source: str) -> None:
 def _room(spec: JobSpec, site: Site, source: str) -> None:
     """A job that fits in none of its zones, by what the site declares, could never run."""
     if not site.zones_for(spec):
-        zones, needed = spec.carbon.zones or list(site.zones), spec.width() * spec.workers.gpus
+        fewest = min(spec.worker_counts())
+        zones, needed = spec.carbon.zones or list(site.zones), fewest * spec.workers.gpus
         most = max(site.zones[zone].gpus or 0 for zone in zones)
         raise InputError(
-            f"{source}: workers: {spec.width()} workers of {spec.workers.gpus} GPUs need {needed}, "
+            f"{source}: workers: {fewest} workers of {spec.workers.gpus} GPUs need {needed}, "
             f"the site declares at most {most} in {', '.join(zones)}; lower workers.count or workers.gpus"
         )
 

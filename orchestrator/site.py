@@ -159,7 +159,7 @@ class Site(Section):
 
     def zones_for(self, spec: JobSpec) -> tuple[str, ...]:
         """The zones that the spec names, else all of the site, without those that declare too few GPUs for it."""
-        needed = spec.width() * spec.workers.gpus
+        needed = min(spec.worker_counts()) * spec.workers.gpus
         named = [zone for zone in spec.carbon.zones or self.zones if zone in self.zones]
         declared = {zone: self.zones[zone].gpus for zone in named}
         return tuple(zone for zone, gpus in declared.items() if gpus is None or gpus >= needed)

@@ -67,7 +67,7 @@ def demo(out: Path) -> None:
         # The grid begins its day anew, so that the job is submitted at the same hour wherever the warm-up ended.
         hour_s = max(HOUR_S, math.ceil(learned.pause.resume_s / HOURS_A_START))
         with _squeezed(out, hour_s) as at:
-            _main_job(at, out, hour_s, learned.points[WORKERS].steps_per_s, console)
+            _main_job(at, out, hour_s, learned.points[WORKERS, None].steps_per_s, console)
     finally:
         stop_local(str(out / "state"))
 
@@ -100,7 +100,7 @@ def _warm_up(at: Desk, out: Path, console: Console) -> Learned:
     _drive(at, warm_up)
     with at.store.read() as session:
         learned = learn(session, likeness(read_spec(warm_up)))
-    if WORKERS not in learned.points:
+    if (WORKERS, None) not in learned.points:
         raise JobFault("the warm-up measured no speed; `lowtide logs warm-up` says why")
     return learned
 

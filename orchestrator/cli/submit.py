@@ -13,7 +13,7 @@ from jobs.spec import JobSpec, Unavailable, iso, read_spec
 from orchestrator.admission import admit, admit_time
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
-from orchestrator.controller.frame import Framing, deadline
+from orchestrator.controller.frame import Framing, deadline, modes_of
 from orchestrator.controller.learn import learn
 from orchestrator.controller.outlook import curves_of
 from orchestrator.plan.problem import Plan
@@ -85,7 +85,7 @@ def _framing(at: Desk, spec: JobSpec, now: datetime, forecasts: dict[str, Foreca
         steps=spec.training.steps if spec.training else None,
         learned=learned,
         curves=curves_of(forecasts),
-        zones=at.site.zones_for(spec),
+        modes=modes_of(spec, at.site),
         current=None,
         has_run=False,
         last_zone=None,

@@ -6,18 +6,20 @@ The controller considers every job of a pass, the more important first, so that 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from math import inf
 
 from jobs.spec import InputError, JobSpec, Unavailable
 from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, decide
-from orchestrator.controller.frame import Framing, Opening, frame, measured, opening
+from orchestrator.controller.frame import Framing, Opening, basis_of, frame, measured, modes_of, opening, to_measure
 from orchestrator.controller.look import Look, digest
 from orchestrator.controller.room import Room
 from orchestrator.controller.write import Verdict
 from orchestrator.plan import plan
 from orchestrator.plan.observe import observed, observing
-from orchestrator.plan.problem import Current, Plan, Problem
+from orchestrator.plan.problem import Current, Mode, Plan, Problem
 from orchestrator.plan.record import document, observed_in, read
 from orchestrator.site import Site
 from orchestrator.store.jobs import spec_of
@@ -43,8 +45,32 @@ class Effort:
 
 def consider(look: Look, job: Job, site: Site, room: Room, effort: Effort, window_end: datetime | None) -> Verdict:
     """What shall happen to this job now. Takes room where it is to start."""
-    spec = spec_of(job)
-    framing = framing_of(look, job, spec, site, window_end)
+    spec, running = spec_of(job), look.running(job.id)
+    # What runs grows, or moves, only into room that there is; what waits plans for room that may come.
+    most = _most(spec, site, room, running) if running is not None else None
+    verdict = _considered(look, job, spec, site, effort, window_end, most)
+    full = _take(verdict.decision, spec, room)
+    if not full:
+        return verdict
+    fitting = _most(spec, site, room, running)
+    if fitting is not None and any(fitting.values()):
+        # Another zone, or fewer workers, may have room now.
+        other = _considered(look, job, spec, site, effort, window_end, fitting)
+        if isinstance(other.decision, Go) and not _take(other.decision, spec, room):
+            return other
+    return replace(verdict, decision=Wait("paused" if job.id in look.segments else "waiting", full))
+
+
+def _considered(
+    look: Look,
+    job: Job,
+    spec: JobSpec,
+    site: Site,
+    effort: Effort,
+    window_end: datetime | None,
+    most: Mapping[str, int] | None,
+) -> Verdict:
+    framing = framing_of(look, job, spec, site, window_end, most)
     when = opening(framing)
     problem = frame(framing, when.spans, site)
     made: Plan | None = None
@@ -53,19 +79,25 @@ def consider(look: Look, job: Job, site: Site, room: Room, effort: Effort, windo
         blocked = "waits for its turn to be planned"
         try:
             made, planned_for = _plan(look, job, framing, problem, effort)
+            made = made and replace(made, basis=basis_of(framing, made.slots))
         except InputError as fault:
             # Admitted when it could run, and now it cannot: its windows are too short for a start, say.
             blocked = str(fault)
     else:
         blocked = problem if isinstance(problem, str) else "every step is done"
     decision = decide(_case(look, job, site, framing, when, made, blocked))
-    if isinstance(decision, Go) and decision.start is not None:
-        decision = _fitted(decision, spec, room, framing.has_run)
     return Verdict(job.id, spec, decision, document(made, job.id) if made else None, planned_for)
 
 
-def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: datetime | None) -> Framing:
-    """The job as the planner's frame takes it."""
+def framing_of(
+    look: Look,
+    job: Job,
+    spec: JobSpec,
+    site: Site,
+    window_end: datetime | None,
+    most: Mapping[str, int] | None = None,
+) -> Framing:
+    """The job as the planner's frame takes it; `most` is how many workers its zones have room for, where known."""
     running = look.running(job.id)
     return Framing(
         spec=spec,
@@ -75,7 +107,7 @@ def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: date
         steps=job.steps or (spec.training.steps if spec.training else None),
         learned=look.learned[job.likeness],
         curves=look.curves,
-        zones=site.zones_for(spec),
+        modes=modes_of(spec, site, most, any(s.power_limit_refused for s in look.segments.get(job.id, ()))),
         current=_current(running, look.now) if running else None,
         calibrates=running is not None and running.reason == "calibrate",
         emitted_g=look.emitted_g.get(job.id, 0.0),
@@ -83,13 +115,14 @@ def framing_of(look: Look, job: Job, spec: JobSpec, site: Site, window_end: date
         has_run=bool(look.segments.get(job.id)),
         last_zone=job.zone,
         window_end=window_end,
+        tried=frozenset(s.mode for s in look.segments.get(job.id, ()) if s.reason == "calibrate"),
     )
 
 
 def _current(running: Segment, now: datetime) -> Current:
     """What runs, and for how long; a calibration is done whenever it is."""
     ran_s = inf if running.reason == "calibrate" else max(0.0, (now - running.ordered_at).total_seconds())
-    return Current(running.zone, running.workers, ran_s)
+    return Current(running.zone, running.workers, ran_s, power_limit_w=running.power_limit_w)
 
 
 def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effort) -> tuple[Plan | None, str | None]:
@@ -102,6 +135,7 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
     made_from = (
         framing.step,
         framing.steps,
+        framing.modes,
         framing.learned,
         framing.window_end,
         framing.has_run,
@@ -143,27 +177,59 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, mad
         wish=job.wish,
         plan=made,
         blocked=blocked,
-        running=Running(running.zone, running.workers, running.reason) if running else None,
+        running=_running(framing, running) if running else None,
         has_run=framing.has_run,
         measured=measured(framing) or framing.spec.carbon.policy in UNPLANNED,
         last_zone=last.zone if last else None,
-        last_workers=last.workers if last else None,
+        last_mode=last.mode if last else None,
         last_ended=last.ended if last else None,
         not_before=job.not_before,
         renew_within_s=site.renew_within_s,
         closes_at=when.closes_at,
         open=when.open,
         finishing=_finishing(framing),
+        to_measure=_to_measure(framing, made),
     )
+
+
+def _running(framing: Framing, segment: Segment) -> Running:
+    measured_as = (segment.workers, None) if segment.power_limit_refused else segment.mode
+    return Running(segment.zone, segment.mode, segment.reason, measured_as in framing.learned.points)
+
+
+def _to_measure(framing: Framing, made: Plan | None) -> Mode | None:
+    """What to measure first in the zone where the plan starts; nothing for policies that start at once."""
+    if made is None or not made.slots or framing.spec.carbon.policy in UNPLANNED:
+        return None
+    return to_measure(framing, made.slots[0].zone)
 
 
 def _finishing(framing: Framing) -> bool:
     return framing.steps is not None and framing.step >= framing.steps
 
 
-def _fitted(decision: Go, spec: JobSpec, room: Room, has_run: bool) -> Decision:
+def _most(spec: JobSpec, site: Site, room: Room, running: Segment | None) -> Mapping[str, int] | None:
+    """How many workers of the job each zone has room for, what it holds itself included.
+
+    None where it has no choice, or the cluster does not answer.
+    """
+    zones = site.zones_for(spec)
+    if len(zones) < 2 and len(spec.worker_counts()) < 2:
+        return None
     try:
-        full = room.take(decision.zone, decision.workers, spec.workers.gpus, spec.workers.cpus)
+        fitting = {zone: room.fits(zone, spec.workers.gpus, spec.workers.cpus) for zone in zones}
+    except Unavailable:
+        return None
+    if running is not None:
+        fitting[running.zone] = fitting.get(running.zone, 0) + running.workers
+    return fitting
+
+
+def _take(decision: Decision, spec: JobSpec, room: Room) -> str:
+    """Take the room that a start needs; returns why there is none, or an empty text."""
+    if not isinstance(decision, Go) or decision.start is None:
+        return ""
+    try:
+        return room.take(decision.zone, decision.mode[0], spec.workers.gpus, spec.workers.cpus)
     except Unavailable as fault:
-        full = str(fault)
-    return Wait("paused" if has_run else "waiting", full) if full else decision
+        return str(fault)

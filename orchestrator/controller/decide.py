@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from cluster.api import Ended, Reason
 from jobs.spec import iso
-from orchestrator.plan.problem import Plan, PlannedSlot
+from orchestrator.plan.problem import Mode, Plan, PlannedSlot
 
 
 @dataclass(frozen=True)
@@ -18,8 +18,10 @@ class Running:
     """The job's segment that has not ended."""
 
     zone: str
-    workers: int
+    mode: Mode
     reason: str
+    measured: bool = False
+    """Whether its mode has been."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,7 @@ class Case:
     measured: bool
     """True where speed and power come from measurement, so that no calibration is due."""
     last_zone: str | None
-    last_workers: int | None
+    last_mode: Mode | None
     last_ended: str | None
     not_before: datetime | None
     renew_within_s: float
@@ -46,6 +48,8 @@ class Case:
     """False outside every window."""
     finishing: bool = False
     """True once every step is done and only the last checkpoint is being written."""
+    to_measure: Mode | None = None
+    """The mode that shall be measured before the job is run by plan; None where none is left."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Go:
     """
 
     zone: str
-    workers: int
+    mode: Mode
     run_until: datetime
     ends_as: Ended
     start: Reason | None
@@ -96,19 +100,28 @@ def _while_running(case: Case, running: Running) -> Decision:
     if not case.open:
         return End("window", "its window has closed")
     if case.finishing:
-        return _go(case, running.zone, running.workers, None, None, "writes its last checkpoint")
-    if running.reason == "calibrate" and not case.measured:
-        return _go(case, running.zone, running.workers, None, None, "measures its speed and power")
+        return _go(case, running.zone, running.mode, None, None, "writes its last checkpoint")
+    if running.reason == "calibrate" and not running.measured:
+        return _go(case, running.zone, running.mode, None, None, "measures its speed and power")
     if case.plan is None:
-        return _go(case, running.zone, running.workers, None, None, f"goes on: {case.blocked}")
+        return _go(case, running.zone, running.mode, None, None, f"goes on: {case.blocked}")
     slot = case.plan.at(case.now)
     if slot is None:
         return End("paused", case.plan.reason)
     if slot.zone != running.zone:
         return End("moved", f"moves to {slot.zone}: {case.plan.reason}")
-    if slot.workers != running.workers:
-        return End("resized", f"goes on with {slot.workers} workers: {case.plan.reason}")
-    return _go(case, slot.zone, slot.workers, None, slot, case.plan.reason)
+    if running.reason == "calibrate" and case.to_measure is not None:
+        return End("resized", f"measures {words(case.to_measure)} next")
+    if slot.mode != running.mode:
+        return End("resized", f"goes on with {words(slot.mode)}: {case.plan.reason}")
+    return _go(case, slot.zone, slot.mode, None, slot, case.plan.reason)
+
+
+def words(mode: Mode) -> str:
+    """A mode as people say it."""
+    workers, limit_w = mode
+    counted = f"{workers} worker{'s' if workers != 1 else ''}"
+    return counted if limit_w is None else f"{counted} at {limit_w} W per GPU"
 
 
 def _while_idle(case: Case) -> Decision:
@@ -124,15 +137,15 @@ def _while_idle(case: Case) -> Decision:
     if case.plan is None:
         return Wait(state, case.blocked)
     slot = case.plan.at(case.now)
-    if not case.measured and not case.has_run:
-        first = slot or (case.plan.slots[0] if case.plan.slots else None)
-        if first is not None:
-            text = "measures its speed and power before it is planned"
-            return _go(case, first.zone, first.workers, "calibrate", None, text)
+    first = slot or (case.plan.slots[0] if case.plan.slots else None)
+    if case.to_measure is not None and first is not None and (slot is not None or not case.measured):
+        # What is not measured at all is measured at once; further modes in the first hour that the plan would use.
+        text = f"measures {words(case.to_measure)} before it is planned"
+        return _go(case, first.zone, case.to_measure, "calibrate", None, text)
     if slot is None:
         following = next((s.start for s in case.plan.slots if s.start > case.now), None)
         return Wait(state, case.plan.reason, following)
-    return _go(case, slot.zone, slot.workers, _why_started(case, slot), slot, case.plan.reason)
+    return _go(case, slot.zone, slot.mode, _why_started(case, slot), slot, case.plan.reason)
 
 
 def _why_started(case: Case, slot: PlannedSlot) -> Reason:
@@ -142,10 +155,10 @@ def _why_started(case: Case, slot: PlannedSlot) -> Reason:
         return "retry"
     if case.last_zone not in (None, slot.zone):
         return "move"
-    return "resume" if case.last_workers in (None, slot.workers) else "resize"
+    return "resume" if case.last_mode in (None, slot.mode) else "resize"
 
 
-def _go(case: Case, zone: str, workers: int, start: Reason | None, slot: PlannedSlot | None, text: str) -> Go:
+def _go(case: Case, zone: str, mode: Mode, start: Reason | None, slot: PlannedSlot | None, text: str) -> Go:
     """Until the plan changes, the window closes, or nobody renews: whichever comes first names the end."""
     run_until, ends_as = case.now + timedelta(seconds=case.renew_within_s), _expired()
     if slot is not None and case.plan is not None and slot != case.plan.slots[-1] and slot.end <= run_until:
@@ -153,7 +166,7 @@ def _go(case: Case, zone: str, workers: int, start: Reason | None, slot: Planned
         run_until, ends_as = slot.end, _after(case.plan, slot)
     if case.closes_at is not None and case.closes_at <= run_until:
         run_until, ends_as = case.closes_at, "window"
-    return Go(zone, workers, run_until, ends_as, start, text)
+    return Go(zone, mode, run_until, ends_as, start, text)
 
 
 def _expired() -> Ended:

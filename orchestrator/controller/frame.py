@@ -5,14 +5,16 @@ The dry run, the admission at submission and every pass of the controller frame 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from jobs.spec import JobSpec
 from orchestrator.controller.learn import Learned, assumed_point
 from orchestrator.controller.outlook import Outlook, of_one_kind
-from orchestrator.plan.problem import Current, Problem
+from orchestrator.controller.points import points
+from orchestrator.controller.points import to_measure as following
+from orchestrator.plan.problem import Basis, Current, Mode, OperatingPoint, PlannedSlot, Problem
 from orchestrator.plan.windows import windows
 from orchestrator.site import Site
 
@@ -33,8 +35,8 @@ class Framing:
     learned: Learned
     curves: Mapping[str, Outlook]
     """Of every zone that has a forecast."""
-    zones: tuple[str, ...]
-    """Zones where the job may run and the cluster has nodes."""
+    modes: Mapping[str, tuple[Mode, ...]]
+    """Worker counts and power limits that the job may run at, by zone where it may: see `modes_of`."""
     current: Current | None
     has_run: bool
     last_zone: str | None
@@ -47,6 +49,13 @@ class Framing:
     """How many pauses it has had; the end of a calibration is none."""
     emitted_g: float = 0.0
     """What it has emitted so far, where it has a budget."""
+    tried: frozenset[Mode] = frozenset()
+    """Modes that it has run to measure them, whatever came of it."""
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """Zones where the job may run."""
+        return tuple(self.modes)
 
 
 @dataclass(frozen=True)
@@ -60,9 +69,38 @@ class Opening:
     """When a segment must be told to end, so that it is saved and gone when the window closes; None without one."""
 
 
+def modes_of(
+    spec: JobSpec, site: Site, most: Mapping[str, int] | None = None, unlimited: bool = False
+) -> dict[str, tuple[Mode, ...]]:
+    """The modes that the job may run at by zone: those that fit the GPUs that the zone declares.
+
+    `most` is how many workers the zones have room for now, where that is known; `unlimited` leaves power limits out,
+    as where they were refused.
+    """
+    if unlimited:
+        spec = spec.model_copy(update={"workers": spec.workers.model_copy(update={"power_limit_w": None})})
+    fitting = {zone: spec.modes(site.zones[zone].gpus) for zone in site.zones_for(spec)}
+    if most is not None:
+        fitting = {
+            zone: tuple(mode for mode in modes if mode[0] <= most.get(zone, mode[0])) for zone, modes in fitting.items()
+        }
+    return {zone: modes for zone, modes in fitting.items() if modes}
+
+
 def measured(framing: Framing) -> bool:
-    """True where the width that the job runs at has been measured."""
-    return framing.spec.width() in framing.learned.points
+    """True where a mode that the job may run at has been measured, so that there is something to plan by."""
+    return any(mode in framing.learned.points for modes in framing.modes.values() for mode in modes)
+
+
+def to_measure(framing: Framing, zone: str) -> Mode | None:
+    """The mode that a segment in the zone shall measure before the job is run by plan; None where none is left."""
+    modes = framing.modes.get(zone)
+    return following(modes, framing.learned.points, framing.tried) if modes else None
+
+
+def basis_of(framing: Framing, slots: Sequence[PlannedSlot]) -> Basis:
+    """`measured` where the mode of every slot has been; `assumed` where one follows from others, or from nothing."""
+    return "measured" if all(slot.mode in framing.learned.points for slot in slots) else "assumed"
 
 
 def deadline(framing: Framing) -> datetime:
@@ -70,8 +108,8 @@ def deadline(framing: Framing) -> datetime:
     given = framing.spec.finish_by_at(framing.submitted_at)
     if given is not None:
         return given
-    point = framing.learned.points.get(framing.spec.width())
-    expected_s = (framing.steps or 0) / point.steps_per_s if point is not None else 0.0
+    rates = [point.steps_per_s for options in _measured_points(framing).values() for point in options]
+    expected_s = (framing.steps or 0) / max(rates) if rates else 0.0
     return framing.submitted_at + timedelta(seconds=max(DEFAULT_FINISH_S, 2 * expected_s))
 
 
@@ -98,18 +136,19 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         return f"waits for a forecast of {', '.join(framing.zones)}: none has come yet"
     spec, now = framing.spec, framing.now
     due = deadline(framing)
-    point = framing.learned.points.get(spec.width())
+    known = {zone: options for zone, options in _measured_points(framing).items() if zone in usable}
     work = float(framing.steps - framing.step) if framing.steps is not None else None
-    if point is None or work is None:
+    if not known or work is None:
         # The length is assumed, not the speed: 1 step is then the whole of the work.
         length_s = min(ASSUMED_LENGTH_S, max(60.0, (due - now).total_seconds() / 2))
-        point, work = assumed_point(spec, spec.width(), 1.0 / length_s), 1.0
+        known, work = {zone: (assumed_point(spec, framing.modes[zone][0], 1.0 / length_s),) for zone in usable}, 1.0
+    fastest = max(point.steps_per_s for options in known.values() for point in options)
     oldest = now - timedelta(seconds=site.stale_for_s)
     return Problem(
         now=now,
         deadline=max(due, now),
         work_steps=work,
-        zones={zone: ahead.option(point, site.zones[zone].pue, oldest) for zone, ahead in usable.items()},
+        zones={zone: usable[zone].option(options, site.zones[zone].pue, oldest) for zone, options in known.items()},
         slot_s=site.slot_s,
         pause=framing.learned.pause,
         windows=spans,
@@ -121,10 +160,20 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         min_renewable_percent=spec.carbon.min_renewable_percent,
         min_run_s=spec.carbon.min_run_s or 0.0,
         max_pauses=_pauses_left(framing),
-        spare_s=framing.learned.variation * work / point.steps_per_s,
+        spare_s=framing.learned.variation * work / fastest,
         budget_g=spec.carbon.budget_g - framing.emitted_g if spec.carbon.budget_g is not None else None,
         basis="measured" if measured(framing) else "assumed",
     )
+
+
+def _measured_points(framing: Framing) -> dict[str, tuple[OperatingPoint, ...]]:
+    """By zone what was measured, or follows from it; zones of which nothing is known are absent."""
+    learned = framing.learned
+    found = {
+        zone: points(modes, {**learned.points, **learned.by_zone.get(zone, {})})
+        for zone, modes in framing.modes.items()
+    }
+    return {zone: options for zone, options in found.items() if options}
 
 
 def _pauses_left(framing: Framing) -> int | None:

@@ -1,4 +1,4 @@
-"""What earlier segments teach: speed and power by worker count, and what a pause costs.
+"""What earlier segments teach: speed and power by worker count and power limit, and what a pause costs.
 In: the store. Out: operating points and pause costs, measured where any like job has run.
 The problem that a planner gets is built from them; without any the plan says `basis: assumed`.
 """
@@ -8,13 +8,13 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from sqlalchemy import select
+from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from jobs.spec import JobSpec
-from orchestrator.plan.problem import OperatingPoint, PauseCost
+from orchestrator.plan.problem import Mode, OperatingPoint, PauseCost
 from orchestrator.store.schema import Job, LedgerRow, Segment
 
 CALIBRATION_STEPS = 20
@@ -28,51 +28,73 @@ ASSUMED_W_PER_CPU = 10.0
 MOST_VARIATION = 0.25
 """A plan keeps no more time to spare than this share of what it needs."""
 _NEWEST = 12
-"""How many of the newest segments are learned from: a machine that changed is soon learned anew."""
+"""How many of the newest segments of each mode are learned from: a machine that changed is soon learned anew."""
 
 
 @dataclass(frozen=True)
 class Learned:
     """Measured figures of one kind of job."""
 
-    points: dict[int, OperatingPoint]
+    points: dict[Mode, OperatingPoint]
     pause: PauseCost
     stop_s: float
     """From the wish to stop to the end of the workers: a segment is told that much before its window closes."""
     variation: float = 0.0
     """Standard deviation of the segments' speeds over their mean: plans are done by so much before the deadline."""
+    by_zone: Mapping[str, Mapping[Mode, OperatingPoint]] = field(default_factory=dict)
+    """What was measured in each zone: its machines may be faster, or thirstier, than others."""
 
 
 def learn(session: Session, likeness: str) -> Learned:
     """What the newest segments of jobs of this likeness measured."""
-    query = (
-        select(Segment)
+    segments = session.scalars(_newest(likeness)).all()
+    by_mode: dict[Mode, list[Segment]] = defaultdict(list)
+    for segment in segments:
+        # A segment that was refused its limit ran without one.
+        by_mode[segment.workers, None if segment.power_limit_refused else segment.power_limit_w].append(segment)
+    points = {mode: point for mode, own in by_mode.items() if (point := _point(session, mode, own)) is not None}
+    by_zone: dict[str, dict[Mode, OperatingPoint]] = defaultdict(dict)
+    for mode, own in by_mode.items():
+        for zone in {segment.zone for segment in own}:
+            there = [segment for segment in own if segment.zone == zone]
+            point = points.get(mode) if there == own else _point(session, mode, there)
+            if point is not None:
+                by_zone[zone][mode] = point
+    pause = PauseCost(resume_s=_resume_s(segments))
+    return Learned(points, pause, _stop_s(segments), _variation(by_mode), dict(by_zone))
+
+
+def _point(session: Session, mode: Mode, segments: Sequence[Segment]) -> OperatingPoint | None:
+    """What these segments of one mode measured together; None where that is too little."""
+    steps, duration_s = sum(s.trained_steps for s in segments), sum(s.trained_s for s in segments)
+    power_w = _train_power_w(session, [s.id for s in segments])
+    if not _enough(steps, duration_s) or power_w is None:
+        return None
+    return OperatingPoint(mode[0], steps / duration_s, power_w, mode[1])
+
+
+def _newest(likeness: str) -> Select[Segment]:
+    of_mode = func.row_number().over(
+        partition_by=(Segment.workers, Segment.power_limit_w), order_by=Segment.ordered_at.desc()
+    )
+    numbered = (
+        select(Segment.id, of_mode.label("number"))
         .join(Job, Job.id == Segment.job_id)
         .where(Job.likeness == likeness, Segment.trained_steps > 0)
-        .order_by(Segment.ordered_at.desc())
-        .limit(_NEWEST)
+        .subquery()
     )
-    segments = session.scalars(query).all()
-    by_width: dict[int, list[Segment]] = defaultdict(list)
-    for segment in segments:
-        by_width[segment.workers].append(segment)
-    points = {}
-    for workers, measured in by_width.items():
-        steps, duration_s = sum(s.trained_steps for s in measured), sum(s.trained_s for s in measured)
-        power_w = _train_power_w(session, [s.id for s in measured])
-        if _enough(steps, duration_s) and power_w is not None:
-            points[workers] = OperatingPoint(workers, steps / duration_s, power_w)
-    return Learned(points, PauseCost(resume_s=_resume_s(segments)), _stop_s(segments), _variation(by_width))
+    newest = select(numbered.c.id).where(numbered.c.number <= _NEWEST)
+    return select(Segment).where(Segment.id.in_(newest)).order_by(Segment.ordered_at.desc())
 
 
 def _enough(steps: int, duration_s: float) -> bool:
     return duration_s > 0 and (steps >= CALIBRATION_STEPS or duration_s >= CALIBRATION_S)
 
 
-def _variation(by_width: Mapping[int, Sequence[Segment]]) -> float:
-    """Of the width whose speed varies most; a width with fewer than three measured segments tells nothing."""
+def _variation(by_mode: Mapping[Mode, Sequence[Segment]]) -> float:
+    """Of the mode whose speed varies most; a mode with fewer than three measured segments tells nothing."""
     found = [0.0]
-    for measured in by_width.values():
+    for measured in by_mode.values():
         speeds = [s.trained_steps / s.trained_s for s in measured if _enough(s.trained_steps, s.trained_s)]
         if len(speeds) >= 3:
             found.append(statistics.stdev(speeds) / statistics.fmean(speeds))
@@ -118,7 +140,8 @@ def _parts_of_stop_s(segment: Segment) -> float:
     return float(sum(segment.parts_s.get(part, 0.0) for part in ("step_end", "checkpoint", "publish", "end")))
 
 
-def assumed_point(spec: JobSpec, workers: int, steps_per_s: float) -> OperatingPoint:
+def assumed_point(spec: JobSpec, mode: Mode, steps_per_s: float) -> OperatingPoint:
     """An operating point that nobody has measured, for a plan of basis `assumed`."""
-    watts = spec.workers.gpus * ASSUMED_W_PER_GPU or spec.workers.cpus * ASSUMED_W_PER_CPU
-    return OperatingPoint(workers, steps_per_s, workers * watts)
+    workers, limit_w = mode
+    watts = spec.workers.gpus * (limit_w or ASSUMED_W_PER_GPU) or spec.workers.cpus * ASSUMED_W_PER_CPU
+    return OperatingPoint(workers, steps_per_s, workers * watts, limit_w)

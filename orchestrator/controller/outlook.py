@@ -24,10 +24,10 @@ class Outlook:
     stale_since: datetime | None = None
     """When it was fetched, where its provider has failed since."""
 
-    def option(self, point: OperatingPoint, pue: float, oldest: datetime) -> ZoneOption:
+    def option(self, points: tuple[OperatingPoint, ...], pue: float, oldest: datetime) -> ZoneOption:
         """The zone as one that a plan may choose; a stale forecast from before `oldest` tells nothing any more."""
         too_old = self.stale_since is not None and self.stale_since < oldest
-        return ZoneOption(() if too_old else self.curve, (point,), pue, self.stale_since)
+        return ZoneOption(() if too_old else self.curve, points, pue, self.stale_since)
 
 
 def curves_of(forecasts: Mapping[str, Forecast]) -> dict[str, Outlook]:

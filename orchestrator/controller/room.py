@@ -29,6 +29,10 @@ class Room:
         """A segment that was ordered and may not hold its workers yet: its room is no longer free."""
         self._pending.append((zone, workers, gpus, cpus))
 
+    def fits(self, zone: str, gpus: int, cpus: float) -> int:
+        """How many workers of `gpus` and `cpus` each fit in the zone now. Raises Unavailable as `take` does."""
+        return sum(_fit(node, gpus, cpus) for node in self._zones().get(zone, ()))
+
     def take(self, zone: str, workers: int, gpus: int, cpus: float) -> str:
         """Take room for `workers` of `gpus` and `cpus` each; returns why there is none, or an empty text.
 

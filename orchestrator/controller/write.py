@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from cluster.api import Desire, SegmentOrder
 from jobs.spec import JobSpec
-from orchestrator.controller.decide import Decision, End, Go, Wait
+from orchestrator.controller.decide import Decision, End, Go, Wait, words
 from orchestrator.site import Site
 from orchestrator.store.jobs import note, running_segment, segments_of
 from orchestrator.store.schema import Job, Segment
@@ -78,14 +78,16 @@ def write(session: Session, verdict: Verdict, site: Site, epoch: int, now: datet
 
 def _begin(session: Session, job: Job, spec: JobSpec, go: Go, site: Site, now: datetime) -> Segment:
     n = len(segments_of(session, job.id)) + 1
+    workers, limit_w = go.mode
     moved = job.zone is not None and site.checkpoints(job.zone, job.id) != site.checkpoints(go.zone, job.id)
     segment = Segment(
         id=f"{job.id}-{n}",
         job_id=job.id,
         n=n,
         zone=go.zone,
-        workers=go.workers,
-        gpus=go.workers * spec.workers.gpus,
+        workers=workers,
+        power_limit_w=limit_w,
+        gpus=workers * spec.workers.gpus,
         reason=go.start,
         restore_from=site.checkpoints(job.zone, job.id) if moved and job.zone else None,
         run_until=go.run_until,
@@ -97,7 +99,7 @@ def _begin(session: Session, job: Job, spec: JobSpec, go: Go, site: Site, now: d
         parts_s={},
     )
     session.add(segment)
-    note(session, job, now, f"segment {n} ordered in {go.zone} with {go.workers} workers ({go.start}): {go.text}")
+    note(session, job, now, f"segment {n} ordered in {go.zone} with {words(go.mode)} ({go.start}): {go.text}")
     return segment
 
 
@@ -118,6 +120,7 @@ def _order(job: Job, segment: Segment, spec: JobSpec, site: Site, epoch: int) ->
         reason=segment.reason,  # type: ignore[arg-type]  # written by decide.py, whose type it is
         zone=segment.zone,
         workers=segment.workers,
+        power_limit_w=segment.power_limit_w,
         spec=spec,
         desire=Desire(segment.run_until, segment.ends_as, epoch),  # type: ignore[arg-type]  # likewise
         slot_s=site.slot_s,

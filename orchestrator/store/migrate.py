@@ -74,6 +74,12 @@ def _chained(connection: Connection) -> None:
     connection.exec_driver_sql('CREATE INDEX ledger_rows_by_uuid_and_start ON ledger_rows (uuid, "start")')
 
 
+def _power_limits(connection: Connection) -> None:
+    """To 4: a segment has a power limit, and may have been refused it."""
+    connection.exec_driver_sql("ALTER TABLE segments ADD COLUMN power_limit_w INTEGER")
+    connection.exec_driver_sql("ALTER TABLE segments ADD COLUMN power_limit_refused TEXT")
+
+
 _CHAINED = {"ledger_rows": ("host_boot", "device", "seq"), "intensities": ("id",)}
 
 
@@ -101,7 +107,7 @@ def _link_all(connection: Connection, name: str, key: tuple[str, ...]) -> None:
     connection.execute(insert(ends).values(name=name, length=len(linked), link=before))
 
 
-MIGRATIONS: dict[int, Migration] = {1: _forecasts_by_purpose, 2: _chained}
+MIGRATIONS: dict[int, Migration] = {1: _forecasts_by_purpose, 2: _chained, 3: _power_limits}
 """From a version to the one after it. Version 1 is the first; a step never edits what an earlier one did."""
 
 VERSION = 1 + len(MIGRATIONS)

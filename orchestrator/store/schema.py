@@ -35,6 +35,19 @@ class UtcTime(TypeDecorator[datetime]):
         return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
 
 
+class Prose(TypeDecorator[str]):
+    """Text that others wrote, as a traceback: what a database's text cannot hold is written as its escape."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """NUL, which PostgreSQL refuses, and halves of a character, which no UTF-8 has, before it is written."""
+        if value is None:
+            return None
+        return value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
 class Table(DeclarativeBase):
     """Base of all tables."""
 
@@ -69,7 +82,7 @@ class Job(Table):
     wish: Mapped[str] = mapped_column(String(10), default="run")
     """run, hold or cancel."""
     state: Mapped[str] = mapped_column(String(10), default="queued", index=True)
-    reason: Mapped[str] = mapped_column(Text, default="no controller has seen it yet")
+    reason: Mapped[str] = mapped_column(Prose, default="no controller has seen it yet")
     step: Mapped[int] = mapped_column(default=0)
     steps: Mapped[int | None]
     zone: Mapped[str | None] = mapped_column(String(80))
@@ -112,7 +125,16 @@ class Segment(Table):
     ended: Mapped[str | None] = mapped_column(String(10))
     parts_s: Mapped[dict[str, Any]] = mapped_column(default=dict)
     checkpoint_bytes: Mapped[int | None] = mapped_column(BigInteger)
-    error: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Prose)
+    power_limit_w: Mapped[int | None]
+    """W per GPU, as ordered; None is no limit of ours."""
+    power_limit_refused: Mapped[str | None] = mapped_column(Prose)
+    """Why the limit could not be set: the segment then ran without it."""
+
+    @property
+    def mode(self) -> tuple[int, int | None]:
+        """Workers and power limit, as ordered."""
+        return self.workers, self.power_limit_w
 
 
 class LedgerRow(Table):
@@ -154,7 +176,7 @@ class IntensityRow(Table):
     end: Mapped[datetime]
     g_per_kwh: Mapped[float | None] = mapped_column(Float)
     kind: Mapped[str] = mapped_column(String(10))
-    note: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(Prose)
     """The provider's own remark, such as that the grid is generated."""
     fetched_at: Mapped[datetime]
     place: Mapped[int | None] = mapped_column(BigInteger)
@@ -182,7 +204,7 @@ class ForecastRow(Table):
     zone: Mapped[str] = mapped_column(String(80), primary_key=True)
     purpose: Mapped[str] = mapped_column(String(10), primary_key=True)
     tried_at: Mapped[datetime]
-    fault: Mapped[str | None] = mapped_column(Text)
+    fault: Mapped[str | None] = mapped_column(Prose)
     forecast: Mapped[dict[str, Any] | None]
     measured_at: Mapped[datetime | None]
     """When what was measured was last asked for, whatever came."""
@@ -219,4 +241,4 @@ class Event(Table):
     id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
     at: Mapped[datetime]
-    text: Mapped[str] = mapped_column(Text)
+    text: Mapped[str] = mapped_column(Prose)

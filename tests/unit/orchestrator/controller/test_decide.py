@@ -35,17 +35,17 @@ CASE = Case(
     has_run=False,
     measured=True,
     last_zone=None,
-    last_workers=None,
+    last_mode=None,
     last_ended=None,
     not_before=None,
     renew_within_s=3600,
     closes_at=None,
 )
-RUNNING = Running("DE", 2, "start")
+RUNNING = Running("DE", (2, None), "start")
 
 
 def test_starts_where_the_plan_runs_now_and_ends_with_its_slot() -> None:
-    assert decide(CASE) == Go("DE", 2, at(30), "paused", "start", "as planned")
+    assert decide(CASE) == Go("DE", (2, None), at(30), "paused", "start", "as planned")
 
 
 def test_waits_until_the_next_planned_slot() -> None:
@@ -91,28 +91,47 @@ def test_a_change_of_zone_without_a_gap_ends_the_slot_as_moved() -> None:
         ({}, "resume"),
         ({"last_ended": "lost"}, "retry"),
         ({"last_zone": "FR"}, "move"),
-        ({"last_workers": 4}, "resize"),
+        ({"last_mode": (4, None)}, "resize"),
     ],
 )
 def test_a_later_start_says_why(change: dict[str, object], reason: str) -> None:
-    before = replace(CASE, has_run=True, last_zone="DE", last_workers=2, last_ended="paused")
+    before = replace(CASE, has_run=True, last_zone="DE", last_mode=(2, None), last_ended="paused")
     decision = decide(replace(before, **change))  # type: ignore[arg-type]
     assert isinstance(decision, Go)
     assert decision.start == reason
 
 
 def test_an_unmeasured_job_is_calibrated_as_soon_as_its_window_is_open() -> None:
-    unmeasured = replace(CASE, now=at(40), measured=False)
+    unmeasured = replace(CASE, now=at(40), measured=False, to_measure=(4, None))
     decision = decide(unmeasured)
     assert isinstance(decision, Go)
-    assert decision.start == "calibrate"
+    assert (decision.start, decision.mode) == ("calibrate", (4, None))
     assert isinstance(decide(replace(unmeasured, open=False)), Wait)
 
 
 def test_a_calibration_goes_on_until_something_is_measured() -> None:
-    calibrating = replace(CASE, now=at(40), measured=False, running=Running("DE", 2, "calibrate"))
+    calibrating = replace(CASE, now=at(40), measured=False, running=Running("DE", (2, None), "calibrate"))
     assert isinstance(decide(calibrating), Go)
-    assert decide(replace(calibrating, measured=True)) == End("paused", "as planned")
+    measured = replace(calibrating, measured=True, running=replace(calibrating.running, measured=True))
+    assert decide(measured) == End("paused", "as planned")
+
+
+def test_further_modes_are_measured_one_after_another_in_the_first_planned_hour() -> None:
+    narrow = replace(CASE, to_measure=(1, None), has_run=True)
+    assert isinstance(decide(replace(narrow, now=at(40))), Wait)
+    started = decide(narrow)
+    assert isinstance(started, Go)
+    assert (started.start, started.mode) == ("calibrate", (1, None))
+    running = Running("DE", (2, None), "calibrate", measured=True)
+    assert decide(replace(narrow, running=running)) == End("resized", "measures 1 worker next")
+    # A segment that runs by plan is not interrupted for it.
+    assert isinstance(decide(replace(narrow, running=RUNNING)), Go)
+
+
+def test_another_power_limit_is_another_segment() -> None:
+    capped = PlannedSlot(at(0), at(30), "DE", 2, 300)
+    decision = decide(replace(CASE, plan=plan(capped), running=RUNNING))
+    assert decision == End("resized", "goes on with 2 workers at 300 W per GPU: as planned")
 
 
 def test_ends_before_the_window_closes() -> None:

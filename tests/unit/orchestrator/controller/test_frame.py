@@ -8,11 +8,12 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from jobs.spec import JobSpec
-from orchestrator.controller.frame import Framing, deadline, frame, opening
+from jobs.spec.job import Carbon
+from orchestrator.controller.frame import Framing, basis_of, deadline, frame, modes_of, opening
 from orchestrator.controller.learn import Learned
 from orchestrator.controller.outlook import Outlook
 from orchestrator.plan import plan
-from orchestrator.plan.problem import Current, OperatingPoint, PauseCost, Problem, Stretch
+from orchestrator.plan.problem import Current, OperatingPoint, PauseCost, PlannedSlot, Problem, Stretch
 from orchestrator.site import Site
 
 T0 = datetime(2026, 3, 1, 22, tzinfo=timezone.utc)
@@ -34,9 +35,9 @@ FRAMING = Framing(
     now=T0,
     step=0,
     steps=3600,
-    learned=Learned({1: OperatingPoint(1, 1.0, 300.0)}, PauseCost(60.0), stop_s=15.0),
+    learned=Learned({(1, None): OperatingPoint(1, 1.0, 300.0)}, PauseCost(60.0), stop_s=15.0),
     curves={"DE": Outlook((Stretch(T0, T0 + 48 * HOUR, 300.0),))},
-    zones=("DE",),
+    modes={"DE": ((1, None),)},
     current=None,
     has_run=False,
     last_zone=None,
@@ -113,3 +114,50 @@ def test_a_plan_keeps_time_to_spare_by_what_the_measured_speeds_vary() -> None:
     problem = frame(replace(FRAMING, learned=replace(FRAMING.learned, variation=0.05)), None, SITE)
     assert isinstance(problem, Problem)
     assert problem.spare_s == pytest.approx(180.0)  # of an hour of work
+
+
+def elastic(**workers: object) -> Framing:
+    spec = SPEC.model_copy(
+        update={"workers": SPEC.workers.model_copy(update={"count": (1, 4), **workers}), "carbon": Carbon()}
+    )
+    learned = replace(
+        FRAMING.learned,
+        points={(4, None): OperatingPoint(4, 2.0, 1200.0), (1, None): OperatingPoint(1, 1.0, 300.0)},
+    )
+    return replace(FRAMING, spec=spec, learned=learned, modes=modes_of(spec, SITE))
+
+
+def test_an_elastic_job_may_run_at_every_width_between_the_measured_ones() -> None:
+    problem = frame(elastic(), None, SITE)
+    assert isinstance(problem, Problem)
+    assert [point.workers for point in problem.zones["DE"].points] == [4, 2, 1]
+    # Amdahl's law through 1.0 s and 0.5 s a step is 1/3 s + 2/3 s / n.
+    assert problem.zones["DE"].points[1].steps_per_s == pytest.approx(1.5)
+    assert problem.zones["DE"].points[1].power_w == pytest.approx(600.0)
+
+
+def test_a_zone_has_the_widths_that_its_gpus_allow_and_what_was_measured_there() -> None:
+    zones = {"DE": {}, "FR": {"gpus": 2}, "NO": {"gpus": 0}}
+    site = Site.model_validate({"zones": {zone: {"provider": "demo", **given} for zone, given in zones.items()}})
+    framing = elastic()
+    modes = modes_of(framing.spec, site)
+    assert {zone: [workers for workers, _ in those] for zone, those in modes.items()} == {"DE": [4, 2, 1], "FR": [2, 1]}
+    faster = {"FR": {(1, None): OperatingPoint(1, 9.0, 700.0)}}
+    curves = {"DE": FRAMING.curves["DE"], "FR": FRAMING.curves["DE"]}
+    framing = replace(framing, modes=modes, curves=curves, learned=replace(framing.learned, by_zone=faster))
+    problem = frame(framing, None, site)
+    assert isinstance(problem, Problem)
+    assert [(p.workers, p.steps_per_s) for p in problem.zones["FR"].points][-1] == (1, 9.0)
+    assert [(p.workers, p.steps_per_s) for p in problem.zones["DE"].points][-1] == (1, 1.0)
+
+
+def test_a_plan_that_uses_a_width_nobody_ran_is_assumed() -> None:
+    framing = elastic()
+    slots = [PlannedSlot(T0, T0 + HOUR, "DE", workers) for workers in (4, 2)]
+    assert (basis_of(framing, slots[:1]), basis_of(framing, slots)) == ("measured", "assumed")
+
+
+def test_refused_power_limits_are_left_out() -> None:
+    spec = elastic(count=(1, 1), power_limit_w=[300, 400]).spec
+    assert modes_of(spec, SITE) == {"DE": ((1, 400), (1, 300))}
+    assert modes_of(spec, SITE, unlimited=True) == {"DE": ((1, None),)}
