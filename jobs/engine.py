@@ -19,6 +19,7 @@ import torch
 
 from jobs.compiler import check, put_interpreter_on_path
 from jobs.data import Batch, micro_size
+from jobs.marks import StepPart, marks_on
 from jobs.objective import IGNORED, Objective, next_token
 from jobs.place import Place
 from jobs.schedule import learning_rate
@@ -98,6 +99,8 @@ class Engine:
         self._device = torch.device(place.device)
         self._loss = torch.zeros((), device=self._device)
         self._bad = torch.full((), -1, dtype=torch.int64, device=self._device)
+        self._marks = marks_on(self._device)
+        self._marks.watch(deepspeed.comm.comm.cdb)
         _seed(spec.training.seed, place.rank)
 
     def step(self, step: int, steps: int, batches: Iterable[Batch]) -> None:
@@ -108,13 +111,19 @@ class Engine:
                 group["lr"] = rate
         self._engine.train()
         total = torch.zeros((), device=self._device)
+        self._marks.begin()
         for batch in batches:
             inputs, labels = self._tensors(batch)
+            self._marks.enter("forward")
             # Every token of a packed sample is valid, so micro-batches of equal size make a mean over the global batch.
             loss = self._objective(self._engine, inputs, labels) / labels.numel()
+            self._marks.enter("backward")
             self._engine.backward(loss)
+            self._marks.enter("optimizer")
             self._engine.step()
             total += loss.detach()
+            self._marks.enter("data")
+        self._marks.end()
         self._loss = total / self._accumulation
         fresh = (self._bad < 0) & ~torch.isfinite(self._loss)
         self._bad = torch.where(fresh, step + 1, self._bad)
@@ -123,6 +132,10 @@ class Engine:
         """The newest step's loss on this rank, and the first step whose loss was not finite. Waits for the device."""
         bad = int(self._bad)
         return float(self._loss), (bad if bad >= 0 else None)
+
+    def sampled_s(self) -> dict[StepPart, float]:
+        """Seconds by part of this rank's sampled steps, as far as the device has come; waits for nothing."""
+        return self._marks.seconds()
 
     def evaluate(self, batches: Iterator[tuple[Batch, int]]) -> tuple[float, int]:
         """Cross-entropy summed over the first samples of each batch (the number beside it), and their tokens.
@@ -166,6 +179,7 @@ class Engine:
 
     def close(self) -> None:
         """Free what DeepSpeed holds."""
+        self._marks.close()
         self._engine.destroy()
 
     def _tensors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:

@@ -53,8 +53,12 @@ class Outcome:
     step: int
     steps: int
     metrics: dict[str, float]
-    """loss, holdout_loss, samples, tokens: those that are known."""
+    """loss, holdout_loss, samples, tokens, parameters, flops_per_token: those that are known."""
     parts_s: dict[str, float]
-    """Seconds by part: imports, build, restore, first_step, train, step_end, checkpoint, publish."""
+    """Seconds by part: imports, build, restore, first_step, train, step_end, checkpoint, publish.
+
+    `step.data`, `step.forward`, `step.backward`, `step.optimizer` and `step.communication` share out `train`; they are
+    missing where too few steps were trained to sample one.
+    """
     checkpoint_bytes: int
     """Size of the newest published checkpoint; 0 where none was written."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from jobs import checkpoint, result, resume, tokens
+from jobs import audit, checkpoint, result, resume, tokens
 from jobs.data import Corpus, corpus, feed, holdout_batches, micro_size, total_steps
 from jobs.pace import Action, Clock, Parts
 from jobs.place import Outcome, Place, Watch
@@ -16,6 +16,7 @@ from jobs.spec import InputError, JobFault, JobSpec
 if TYPE_CHECKING:
     from jobs.engine import Engine
     from jobs.group import Group
+    from jobs.resize import Resize
 
 
 def run(spec: JobSpec, place: Place, watch: Watch) -> Outcome:
@@ -25,7 +26,7 @@ def run(spec: JobSpec, place: Place, watch: Watch) -> Outcome:
     """
     parts = Parts()
     watch.phase("start")
-    _check(spec)
+    _check(spec, place)
     with parts.time("imports"):
         from jobs import engine as engines
         from jobs.group import Group
@@ -57,12 +58,12 @@ class _Run:
         found = self._find()
         if self.step >= self.steps and self._has_result():
             return self._outcome(done=True)
+        resize = self._resize(found)
         with self.parts.time("build"):
-            engine = self._build(deepspeed)
+            engine = self._build(deepspeed, universal=resize is not None)
         if found is not None:
             self.watch.phase("restore")
-            with self.parts.time("restore"):
-                engine.load(found.folder)
+            self._restore(engine, found, resize)
         done = self._train(engine)
         self._save(engine)
         if done:
@@ -83,8 +84,26 @@ class _Run:
             self.metrics = dict(found.meta["metrics"])
         return found
 
-    def _build(self, deepspeed: Any) -> Engine:
+    def _resize(self, found: checkpoint.Published | None) -> Resize | None:
+        """The conversion of a checkpoint whose shards are of another width, begun; None where there is none to do."""
+        if found is None or not resume.is_resize(self.essentials, found):
+            return None
+        from jobs import universal
+        from jobs.resize import Resize
+
+        return Resize(self.group, self.place, found) if universal.is_sharded(found) else None
+
+    def _restore(self, engine: Engine, found: checkpoint.Published, resize: Resize | None) -> None:
+        folder = found.folder
+        if resize is not None:
+            with self.parts.time("convert"):
+                folder = resize.folder()
+        with self.parts.time("restore"):
+            engine.load(folder)
+
+    def _build(self, deepspeed: Any, universal: bool) -> Engine:
         from jobs.engine import Engine
+        from jobs.flops import metrics_of
         from jobs.model import build
         from jobs.objective import Objective, next_token
 
@@ -92,18 +111,21 @@ class _Run:
         assert spec.model is not None
         module = build(spec.model, corpus.vocab_size, self.length, corpus.end_id, seed)
         objective: Objective = next_token
+        teacher = None
         if spec.distill is not None:
             from jobs import distill
 
             field = "distill.teacher"
             teacher = build(spec.distill.teacher, corpus.vocab_size, self.length, corpus.end_id, seed + 1, field)
             objective = distill.objective(_as_trained(teacher, spec, self.place.device), spec.distill)
-        return Engine(deepspeed, spec, self.place, module, objective)
+        self.metrics |= metrics_of(module, teacher, self.length)
+        return Engine(deepspeed, spec, self.place, module, objective, universal)
 
     def _train(self, engine: Engine) -> bool:
         """Step until the last step or until the ranks agree to stop; True where the last step was taken."""
         clock = Clock(self.watch, self.spec.checkpoint.every_s, asks=self.place.rank == 0)
-        batches = feed(self.corpus.training, self.training, self.place.rank, self.place.world_size)
+        own = feed(self.corpus.training, self.training, self.place.rank, self.place.world_size)
+        batches = audit.audited(own, self.place)
         self.watch.phase("train")
         action = self._check_in(engine, clock)
         while self.step < self.steps and action != "stop":
@@ -121,7 +143,17 @@ class _Run:
         self.parts.add("first_step", clock.first_step_s)
         self.parts.add("train", clock.trained_s)
         self.parts.add("step_end", clock.step_end_s())
+        self._share_out(engine, clock.trained_s)
         return self.step >= self.steps
+
+    def _share_out(self, engine: Engine, trained_s: float) -> None:
+        """The seconds trained by part of a step, as `step.forward` and so on: the mean of what the ranks sampled."""
+        from jobs.marks import STEP_PARTS, scaled_s
+
+        mine = engine.sampled_s()
+        everyone = dict(zip(STEP_PARTS, self.group.sum([mine[part] for part in STEP_PARTS]), strict=True))
+        for part, part_s in scaled_s(everyone, trained_s).items():
+            self.parts.add(f"step.{part}", part_s)
 
     def _check_in(self, engine: Engine, clock: Clock) -> Action:
         """Exchange the word with the other ranks; JobFault on all of them where a loss is not finite."""
@@ -198,12 +230,16 @@ class _Run:
         return Outcome(done, self.step, self.steps, self.metrics, self.parts.seconds, self.checkpoint_bytes)
 
 
-def _check(spec: JobSpec) -> None:
+def _check(spec: JobSpec, place: Place) -> None:
     """Refuse what the loop cannot run before anything slow starts."""
     if spec.job not in ("train", "distill"):
         raise InputError(f"job: {spec.job} is not supported yet; take train or distill")
     if spec.zero_stage() not in (0, 1, 2, 3):
         raise InputError(f"deepspeed.zero_optimization.stage: {spec.zero_stage()} is no ZeRO stage; take 0, 1, 2 or 3")
+    if place.world_size not in (counts := spec.worker_counts()):
+        raise InputError(
+            f"workers.count: {place.world_size} workers are none of this job's widths; take one of {counts}"
+        )
 
 
 def _corpus(spec: JobSpec, place: Place, group: Group) -> Corpus:
