@@ -69,6 +69,8 @@ class SegmentFacts:
     """Seconds its steps took, as the workers timed them; None where they did not tell."""
     first_step_s: float | None = None
     """Of these the first step's, which warms up: run-now has it once, every resume has it again."""
+    power_limit_w: int | None = None
+    """W per GPU that it ran under; None is no limit of ours."""
 
 
 @dataclass(frozen=True, slots=True)

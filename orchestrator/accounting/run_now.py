@@ -16,6 +16,7 @@ from orchestrator.accounting.account import Account, SegmentFacts, own_rows
 from orchestrator.accounting.charge import Curve
 from orchestrator.accounting.ledger import Ledger, curves_of
 from orchestrator.accounting.overhead import nodes_of, stays_of
+from orchestrator.plan.problem import Mode
 
 UNMETERED_AT_MOST = 0.01
 """Share of worker-seconds without a reading above which the job's grams are too low to compare with run-now's."""
@@ -226,16 +227,17 @@ def _own_checkpoints(segment: SegmentFacts, rows: Sequence[MeterRow]) -> list[Me
 def _least(
     facts: Account, measured: Mapping[str, _Measured], work: float, around: _Around
 ) -> tuple[RunNow | None, str]:
-    """The candidate that emits least, of every allowed zone and measured width; none where one cannot be priced.
+    """The candidate that emits least, of every allowed zone and measured mode; none where one cannot be priced.
 
     A zone whose intensity is not known might have been the cleanest, so leaving it out would flatter the job.
     """
-    by_width: dict[int, list[_Measured]] = defaultdict(list)
-    by_place: dict[tuple[str, int], list[_Measured]] = defaultdict(list)
+    by_mode: dict[Mode, list[_Measured]] = defaultdict(list)
+    by_place: dict[tuple[str, Mode], list[_Measured]] = defaultdict(list)
     for segment in facts.segments:
         if segment.segment_id in measured:
-            by_width[segment.workers].append(measured[segment.segment_id])
-            by_place[(segment.zone, segment.workers)].append(measured[segment.segment_id])
+            mode = (segment.workers, segment.power_limit_w)
+            by_mode[mode].append(measured[segment.segment_id])
+            by_place[segment.zone, mode].append(measured[segment.segment_id])
     curves = curves_of(facts)
     if not _comparable(facts, curves):
         return None, "its zones are charged by average and by marginal intensities, which are never compared"
@@ -243,9 +245,9 @@ def _least(
     for zone in facts.allowed:
         if zone not in facts.zones:
             return None, f"the site does not describe zone {zone} any more"
-        for workers, parts in sorted(by_width.items()):
-            point = _pooled(by_place.get((zone, workers), parts))
-            candidate = _candidate(facts, zone, workers, point, work, around, curves[zone])
+        for mode, parts in by_mode.items():
+            point = _pooled(by_place.get((zone, mode), parts))
+            candidate = _candidate(facts, zone, mode[0], point, work, around, curves[zone])
             if candidate is None:
                 return None, f"the intensity of {zone} is not known for all of run-now's time"
             candidates.append(candidate)

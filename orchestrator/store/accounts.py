@@ -153,6 +153,7 @@ def _segment(segment: Segment) -> SegmentFacts:
         gpus=segment.gpus,
         trained_s=segment.trained_s or None,
         first_step_s=segment.parts_s.get("first_step"),
+        power_limit_w=None if segment.power_limit_refused else segment.power_limit_w,
     )
 
 
