@@ -15,7 +15,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip -c constraints.txt
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,check]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[test,check,postgres]"
 	touch $@
 
 check: $(STAMP)  ## exactly what CI checks

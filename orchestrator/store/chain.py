@@ -93,14 +93,14 @@ def _first_fault(session: Session, table: Linked) -> str | None:
         return f"{_named(table, stray)} was not written by lowtide: it has no place in the chain"
     before, length = FIRST_LINK, 0
     query = select(*columns).where(table.place.is_not(None)).order_by(table.place)
-    for row in session.execute(query.execution_options(yield_per=_AT_ONCE)).mappings():
-        if row["place"] != length + 1:
-            return (
-                f"{_named(table, row)} does not follow row {length}: {row['place'] - length - 1} before it are missing"
-            )
-        if row["link"] != link(before, row):
-            return f"{_named(table, row)} does not fit: it, or the link before it, was changed after it was written"
-        before, length = row["link"], row["place"]
+    with session.execute(query.execution_options(yield_per=_AT_ONCE)) as found:
+        for row in found.mappings():
+            missing = row["place"] - length - 1
+            if missing:
+                return f"{_named(table, row)} does not follow row {length}: {missing} before it are missing"
+            if row["link"] != link(before, row):
+                return f"{_named(table, row)} does not fit: it, or the link before it, was changed after it was written"
+            before, length = row["link"], row["place"]
     end = session.get(ChainEnd, table.__tablename__)
     if (end.length, end.link) != (length, before) if end is not None else length > 0:
         return (

@@ -84,9 +84,9 @@ def grid(values: list[float]) -> Forecast:
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
+def bench(tmp_path: Path, database: str) -> Iterator[Bench]:
     zones = {"DE": {"provider": "demo", "gpus": 4}}
-    site = resolve_site({"zones": zones, "slot": "1h", "renew_within": "30m"}, tmp_path, "test")
+    site = resolve_site({"zones": zones, "slot": "1h", "renew_within": "30m", "database": database}, tmp_path, "test")
     store = Store(site.store_url)
     with store.write() as session:
         forecasts.keep(session, "DE", "plan", T0, grid([CLEAN, DIRTY, DIRTY, DIRTY, CLEAN] + [DIRTY] * 20), None)

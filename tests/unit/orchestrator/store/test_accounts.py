@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,9 +35,9 @@ SPEC = JobSpec.model_validate(
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
+def store(database: str) -> Iterator[Store]:
     """A job that drew 3.6 MJ in each of two hours in DE."""
-    opened = Store(f"sqlite:///{tmp_path / 'lowtide.db'}")
+    opened = Store(database)
     with opened.write() as session:
         job = jobs.submit(session, SPEC, T0)
         session.add(_segment(job.id))

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, text
+from sqlalchemy import text
 
 from cluster.api import MeterRow
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.store import Store, chain, facts
+from orchestrator.store.engine import open_engines
 from orchestrator.store.migrate import VERSION
+from tests.unit.orchestrator.conftest import NewDatabase
 from tests.unit.orchestrator.store.earlier import unchained
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=timezone.utc)
@@ -35,14 +37,9 @@ def said(value: float | None, minutes: int = 0) -> Forecast:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'lowtide.db'}"
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
+def store(database: str) -> Iterator[Store]:
     """Eight rows of two jobs and of none in batches, and an intensity with its revision."""
-    opened = Store(url)
+    opened = Store(database)
     for batch in (rows(3), rows(4, "b", 4), [replace(ROW, seq=8, job_id=None, energy_j=None)]):
         with opened.write() as session:
             facts.add_rows(session, batch)
@@ -71,8 +68,8 @@ def test_what_was_written_is_intact_and_counted(store: Store) -> None:
     assert set(found.ends) == {"ledger_rows", "intensities"}
 
 
-def test_an_empty_store_is_intact(tmp_path: Path) -> None:
-    empty = Store(f"sqlite:///{tmp_path / 'empty.db'}")
+def test_an_empty_store_is_intact(database: str) -> None:
+    empty = Store(database)
     assert audit(empty) == chain.Audit(0, 0, None, {})
     empty.close()
 
@@ -92,8 +89,8 @@ def test_an_empty_store_is_intact(tmp_path: Path) -> None:
         ("UPDATE intensities SET fetched_at = '2026-01-01 00:00:00' WHERE place = 3", r"intensity 3 "),
         ("DELETE FROM intensities WHERE place = 2", r"intensity 3 .*1 before it are missing"),
         (
-            "INSERT INTO intensities (zone, provider, signal, start, end, g_per_kwh, kind, fetched_at)"
-            " SELECT zone, provider, signal, start, end, 1, kind, fetched_at FROM intensities WHERE place = 1",
+            'INSERT INTO intensities (zone, provider, signal, start, "end", g_per_kwh, kind, fetched_at)'
+            ' SELECT zone, provider, signal, start, "end", 1, kind, fetched_at FROM intensities WHERE place = 1',
             r"intensity \? \(DE by csv, .*not written by lowtide",
         ),
     ],
@@ -133,22 +130,23 @@ def test_a_transaction_that_fails_leaves_the_chain_as_it_was(store: Store) -> No
 @given(
     st.lists(st.lists(st.tuples(st.integers(1, 12), st.none() | st.floats(0, 1e9)), max_size=8), min_size=1, max_size=6)
 )
-def test_whatever_batches_come_each_row_is_kept_once_and_fits(batches: list[list[tuple[int, float | None]]]) -> None:
-    opened = Store("sqlite://")
-    for batch in batches * 2:
-        with opened.write() as session:
-            facts.add_rows(session, [replace(ROW, seq=seq, energy_j=energy_j) for seq, energy_j in batch])
-    found = audit(opened)
-    assert (found.fault, found.rows) == (None, len({seq for batch in batches for seq, _ in batch}))
-    opened.close()
+def test_whatever_batches_come_each_row_is_kept_once_and_fits(
+    new_database: NewDatabase, batches: list[list[tuple[int, float | None]]]
+) -> None:
+    with new_database() as url, closing(Store(url)) as opened:
+        for batch in batches * 2:
+            with opened.write() as session:
+                facts.add_rows(session, [replace(ROW, seq=seq, energy_j=energy_j) for seq, energy_j in batch])
+        found = audit(opened)
+        assert (found.fault, found.rows) == (None, len({seq for batch in batches for seq, _ in batch}))
 
 
-def test_a_store_without_chains_gets_them_and_they_go_on(url: str, store: Store) -> None:
+def test_a_store_without_chains_gets_them_and_they_go_on(database: str, store: Store) -> None:
     store.close()
-    engine = create_engine(url)
+    engine, _ = open_engines(database)
     with engine.begin() as connection:
         unchained(connection)
-    again = Store(url)
+    again = Store(database)
     with engine.connect() as connection:
         assert connection.execute(text("SELECT version FROM schema_version")).scalar_one() == VERSION
     engine.dispose()

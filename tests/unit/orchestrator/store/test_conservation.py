@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from math import fsum
@@ -17,6 +18,7 @@ from orchestrator.site import Site
 from orchestrator.store import Store, chain, facts, jobs
 from orchestrator.store.accounts import account_of
 from orchestrator.store.schema import Job, Segment
+from tests.unit.orchestrator.conftest import NewDatabase
 from tests.unit.orchestrator.store.test_accounts import HOUR, SPEC, T0, said
 
 SITE = Site.model_validate({"zones": {"DE": {"provider": "electricity_maps", "pue": 1.2}}})
@@ -24,8 +26,7 @@ PHASES = ("start", "train", "checkpoint", "evaluate", "stop")
 OWNERS = (("tiny", 0), ("tiny", 1), ("tiny-2", 0), (None, None))
 
 
-def _stores_two_jobs() -> Store:
-    store = Store("sqlite://")
+def _submit_two_jobs(store: Store) -> None:
     with store.write() as session:
         for _ in range(2):
             job = jobs.submit(session, SPEC, T0)
@@ -36,7 +37,6 @@ def _stores_two_jobs() -> Store:
                 )
             )  # fmt: skip
         facts.add_intensities(session, said(100.0, 300.0, 50.0))
-    return store
 
 
 @st.composite
@@ -63,9 +63,14 @@ def _schedules(draw: st.DrawFn) -> list[MeterRow]:
 @settings(max_examples=30, deadline=None)
 @given(st.data(), _schedules())
 def test_jobs_and_idle_are_the_host_and_reports_are_their_rows_whatever_is_sent_again(
-    data: st.DataObject, rows: list[MeterRow]
+    new_database: NewDatabase, data: st.DataObject, rows: list[MeterRow]
 ) -> None:
-    store = _stores_two_jobs()
+    with new_database() as url, closing(Store(url)) as store:
+        _submit_two_jobs(store)
+        _conserves(store, data, rows)
+
+
+def _conserves(store: Store, data: st.DataObject, rows: list[MeterRow]) -> None:
     sent = 0
     while sent < len(rows):
         # What a crash left unacknowledged comes again with the next pull, and perhaps with the one after.
@@ -77,7 +82,6 @@ def test_jobs_and_idle_are_the_host_and_reports_are_their_rows_whatever_is_sent_
         assert chain.audit(session) == replace(chain.audit(session), rows=len(rows), fault=None)
         idle_j = facts.idle_j(session, T0, T0 + 9 * HOUR) or 0.0
         accounts = [account_of(session, SITE, session.get_one(Job, id_), T0 + 9 * HOUR) for id_ in ("tiny", "tiny-2")]
-    store.close()
     in_reports = 0.0
     for account in accounts:
         report = report_of(account)

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import inspect, text
 from sqlalchemy.orm import Session
 
 from orchestrator.signal.chain import Purpose
 from orchestrator.signal.forecast import Forecast, Point, Share
 from orchestrator.signal.measured import Measured
 from orchestrator.store import Store, facts, forecasts
+from orchestrator.store.engine import open_engines
 from orchestrator.store.migrate import VERSION
 from tests.unit.orchestrator.store.earlier import unchained
 
@@ -29,8 +29,8 @@ def fault_of(session: Session, zone: str, purpose: Purpose) -> str | None:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    store = Store(f"sqlite:///{tmp_path / 'lowtide.db'}")
+def store(database: str) -> Iterator[Store]:
+    store = Store(database)
     yield store
     store.close()
 
@@ -129,20 +129,19 @@ def test_history_is_the_newest_word_and_measured_outlives_estimated(store: Store
         assert forecasts.latest_start(session, "DE", ["electricity_maps"]) == NOW + HOUR
 
 
-def test_a_store_of_version_1_gets_the_new_tables_and_keeps_its_facts(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'lowtide.db'}"
-    fresh = Store(url)
+def test_a_store_of_version_1_gets_the_new_tables_and_keeps_its_facts(database: str) -> None:
+    fresh = Store(database)
     with fresh.write() as session:
         facts.add_intensities(session, given([100.0]))
     fresh.close()
-    engine = create_engine(url)
+    engine, _ = open_engines(database)
     with engine.begin() as connection:
         connection.execute(text("DROP TABLE earlier_forecasts"))
         connection.execute(text("DROP TABLE forecasts"))
-        connection.execute(text("CREATE TABLE forecasts (zone VARCHAR(80) PRIMARY KEY, tried_at DATETIME)"))
+        connection.execute(text("CREATE TABLE forecasts (zone VARCHAR(80) PRIMARY KEY, tried_at TIMESTAMP)"))
         unchained(connection)
         connection.execute(text("UPDATE schema_version SET version = 1"))
-    Store(url).close()
+    Store(database).close()
     with engine.connect() as connection:
         assert connection.execute(text("SELECT version FROM schema_version")).scalar_one() == VERSION
         assert connection.execute(text("SELECT count(*) FROM intensities")).scalar_one() == 1

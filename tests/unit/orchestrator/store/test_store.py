@@ -36,13 +36,8 @@ ROW = MeterRow(
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'deep' / 'lowtide.db'}"
-
-
-@pytest.fixture
-def store(url: str) -> Iterator[Store]:
-    opened = Store(url)
+def store(database: str) -> Iterator[Store]:
+    opened = Store(database)
     yield opened
     opened.close()
 
@@ -127,11 +122,11 @@ def test_refuses_a_time_without_a_zone(store: Store) -> None:
         facts.add_rows(session, [replace(ROW, start=datetime(2026, 3, 1))])
 
 
-def test_an_older_lowtide_refuses_a_newer_store(url: str, store: Store) -> None:
+def test_an_older_lowtide_refuses_a_newer_store(database: str, store: Store) -> None:
     with store.write() as session:
         session.get_one(SchemaVersion, 1).version = 99
     with pytest.raises(Unavailable, match="schema version 99"):
-        Store(url)
+        Store(database)
 
 
 def test_a_store_that_cannot_be_opened_is_one_line(tmp_path: Path) -> None:
@@ -171,9 +166,9 @@ def _submit(url: str) -> None:
     opened.close()
 
 
-def test_processes_that_submit_at_once_lose_nothing(url: str, store: Store) -> None:
+def test_processes_that_submit_at_once_lose_nothing(database: str, store: Store) -> None:
     context = multiprocessing.get_context("spawn")
-    children = [context.Process(target=_submit, args=(url,)) for _ in range(3)]
+    children = [context.Process(target=_submit, args=(database,)) for _ in range(3)]
     for child in children:
         child.start()
     for child in children:
@@ -183,7 +178,8 @@ def test_processes_that_submit_at_once_lose_nothing(url: str, store: Store) -> N
         assert len({job.id for job in jobs.all_jobs(session)}) == 30
 
 
-def test_the_sqlite_file_is_in_wal_mode(url: str, store: Store) -> None:
-    with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
+def test_the_sqlite_file_is_in_wal_mode(tmp_path: Path) -> None:
+    Store(f"sqlite:///{tmp_path / 'lowtide.db'}").close()
+    with sqlite3.connect(tmp_path / "lowtide.db") as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
