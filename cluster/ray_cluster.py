@@ -182,7 +182,9 @@ class RayCluster:
     def _synthesized(self, job: JobDetails, progress: Any) -> SegmentResult:
         """The result of a job that ended without one: by its own fault, or `lost` where Ray or a node took it along."""
         error_type = str(getattr(job.error_type, "value", job.error_type) or "")
-        own = job.status == JobStatus.SUCCEEDED or error_type == "JOB_ENTRYPOINT_COMMAND_ERROR"
+        # A driver that a signal has ended (exit code -9 or 137) did not fail: something killed it.
+        raised = job.driver_exit_code is None or 0 <= job.driver_exit_code < 128
+        own = job.status == JobStatus.SUCCEEDED or (error_type == "JOB_ENTRYPOINT_COMMAND_ERROR" and raised)
         error = job.message or ""
         if own or not error:
             try:

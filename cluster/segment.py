@@ -12,7 +12,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,9 @@ from typing import Any
 import psutil
 
 from cluster.api import SegmentOrder, SegmentResult
-from cluster.order import SUBMITTED_AT, TRACEBACK, VARIABLE, read_order, result_path, write_result
-from jobs.spec.errors import LowtideError
+from cluster.failure import failure_of
+from cluster.cap import with_cap
+from cluster.order import SUBMITTED_AT, VARIABLE, read_order, result_path, write_result
 
 DRIVER_RANK = -1
 
@@ -40,7 +40,8 @@ def main() -> int:
         if meter is not None:
             meter.mark(order.segment_id, DRIVER_RANK, "stop")
     finally:
-        release(meter, order.segment_id, DRIVER_RANK)
+        release(meter, order, DRIVER_RANK)
+    result = with_cap(order, result)
     _hand_back(order, result)
     return 1 if result.ended in ("failed", "lost") else 0
 
@@ -73,13 +74,14 @@ def _on_sigterm(order: SegmentOrder) -> None:
 
 
 def _fit(order: SegmentOrder, started_at_s: float) -> SegmentResult:
+    from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
     trainer = _trainer(order)
     fit_at_s = time.time()
     try:
         report = trainer.fit().return_value
-    except TrainingFailedError as fault:
+    except (TrainingFailedError, RayError) as fault:
         return _failed(fault)
     submitted_at_s = float(os.environ.get(SUBMITTED_AT, started_at_s))
     # These cross processes, so they are differences of UTC clocks; on two hosts these may disagree.
@@ -134,30 +136,16 @@ def _trainer(order: SegmentOrder) -> Any:
 
 def _failed(fault: Exception) -> SegmentResult:
     """The result of a segment whose workers failed: by the job's own fault, or `lost` where a worker was gone."""
-    from ray.exceptions import OutOfMemoryError, RayActorError
-    from ray.train import WorkerGroupError
-
-    failures = fault.worker_failures if isinstance(fault, WorkerGroupError) else {}
-    gone = [f"rank {rank}: {each}" for rank, each in failures.items() if isinstance(each, RayActorError)]
-    memory = any(isinstance(each, OutOfMemoryError) for each in failures.values())
-    own = {rank: each for rank, each in failures.items() if not isinstance(each, RayActorError)}
-    lost = not memory and (bool(gone) or not own)
-    if lost:
-        error = "\n".join(gone) or str(fault)
-    else:
-        # Where one rank fails, its peers lose their connection: an error that lowtide raised itself is the cause.
-        rank, cause = min(own.items(), key=lambda item: (not isinstance(item[1], LowtideError), item[0]))
-        text = getattr(cause, TRACEBACK, None) or "".join(traceback.format_exception(cause))
-        error = f"rank {rank}: {text.strip()}"
+    failure = failure_of(fault)
     return SegmentResult(
         at=datetime.now(timezone.utc),
-        ended="lost" if lost else "failed",
+        ended=failure.ended,
         step=0,
         steps=0,
         metrics={},
         parts_s={},
         checkpoint_bytes=0,
-        error=error,
+        error=failure.error,
     )
 
 
