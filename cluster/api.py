@@ -29,6 +29,8 @@ class Node:
     cpus: float
     free_gpus: float
     free_cpus: float
+    gpu_kind: str | None = None
+    """As Ray names it, e.g. `H100`; None where it tells none."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,10 @@ class Progress:
     """Steps done in this segment."""
     trained_s: float
     """Seconds those steps took, without start, restore, evaluation and checkpoints."""
+    power_limit_w: int | None = None
+    """The limit that holds on all of the segment's GPUs since it began, where it wished for one; else None."""
+    power_limit_refused: str | None = None
+    """Why that is not the one that it wished for."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,10 @@ class SegmentResult:
     checkpoint_bytes: int
     error: str | None = None
     """The worker's traceback where `ended` is failed."""
+    power_limit_w: int | None = None
+    """The limit that held on all of the segment's GPUs from beginning to end, where it wished for one; else None."""
+    power_limit_refused: str | None = None
+    """Why that is not the one that it wished for."""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,13 @@ segment, which carries the desire it last saw. It also hosts the metrics exporte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
 
 from cluster.api import Desire, Ended, Gauge, Progress, SegmentResult
+from cluster.cap import together
+from cluster.meter.limit import Cap
 from cluster.metrics import Exporter
 from jobs.spec.errors import StaleEpoch
 
@@ -33,8 +35,20 @@ class Segment:
     result: SegmentResult | None = None
     halted: bool = False
     """Asked to stop from inside the cluster (SIGTERM, a node that drains): no renewal undoes it."""
+    why: str = ""
+    """What halted it, in words."""
     given_up: bool = False
     """The controller kills it: its driver shall not wait for a checkpoint."""
+    caps: dict[int, Cap] = field(default_factory=dict)
+    """What power limit holds, by rank, where it wished for one."""
+    ranks: int = 0
+
+    def seen(self) -> Progress | None:
+        """Its progress, with the power limit under which it runs."""
+        if self.progress is None or not self.caps:
+            return self.progress
+        cap = together(self.caps, self.ranks)
+        return replace(self.progress, power_limit_w=cap.limit_w, power_limit_refused=cap.refused)
 
 
 @dataclass(frozen=True)
@@ -43,6 +57,8 @@ class Report:
 
     progress: Progress | None
     result: SegmentResult | None
+    why: str = ""
+    """What halted it from inside the cluster."""
 
 
 class Control:
@@ -67,12 +83,22 @@ class Control:
         segment.progress = progress or segment.progress
         return segment.desire
 
+    def limited(self, segment_id: str, last_seen: Desire, rank: int, ranks: int, cap: Cap) -> None:
+        """Take the power limit of one of a segment's `ranks`."""
+        segment = self._segments.setdefault(segment_id, Segment(last_seen))
+        segment.caps[rank], segment.ranks = cap, ranks
+
+    def cap(self, segment_id: str) -> Cap:
+        """The power limit that holds on all ranks of a segment, as they told."""
+        segment = self._segments.get(segment_id)
+        return Cap(None) if segment is None else together(segment.caps, segment.ranks)
+
     def give_up(self, segment_id: str) -> None:
         """Have the segment's driver end at once when it is told to stop."""
         if segment_id in self._segments:
             self._segments[segment_id].given_up = True
 
-    def halt(self, segment_id: str, last_seen: Desire, ends_as: Ended) -> bool:
+    def halt(self, segment_id: str, last_seen: Desire, ends_as: Ended, why: str = "") -> bool:
         """End a segment at its next step boundary, whatever the controller says afterwards; True to end it at once."""
         segment = self._segments.setdefault(segment_id, Segment(last_seen))
         if not segment.halted:
@@ -80,7 +106,7 @@ class Control:
             # One that is ending already keeps its own word for it.
             if segment.desire.run_until > now:
                 segment.desire = replace(segment.desire, run_until=now, ends_as=ends_as)
-            segment.halted = True
+            segment.halted, segment.why = True, why
         return segment.given_up
 
     def finish(self, segment_id: str, last_seen: Desire, result: SegmentResult) -> None:
@@ -95,7 +121,7 @@ class Control:
     def views(self, segment_ids: Sequence[str]) -> dict[str, Report]:
         """What is known of the segments asked for; those never heard of are left out."""
         known = {name: self._segments[name] for name in segment_ids if name in self._segments}
-        return {name: Report(each.progress, each.result) for name, each in known.items()}
+        return {name: Report(each.seen(), each.result, each.why) for name, each in known.items()}
 
     def publish(self, samples: Sequence[Gauge]) -> None:
         """Show the controller's figures in the cluster's metrics."""

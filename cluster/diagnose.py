@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import metadata
+from pathlib import Path
 
 from cluster.api import Finding
 from cluster.installation import check as check_installation
@@ -15,11 +16,17 @@ from jobs.compiler import check as check_compiler
 
 _PACKAGES = ("ray", "torch", "deepspeed", "transformers", "nvidia-ml-py")
 _TMPDIR_AT_LEAST_BYTES = 2 * 1024**3
+_CAP_SYS_ADMIN = 21
+"""linux/capability.h"""
+_LIMITS_NEED = (
+    "this user may not set them, so jobs with power_limit run without: have root start the node's Ray, in a container "
+    "with --cap-add SYS_ADMIN"
+)
 
 
 def diagnose() -> list[Finding]:
     """Every finding, in the order in which they would stop a job."""
-    return [_compiler(), _installation(), *_packages(), _nvml(), _rapl(), _scratch()]
+    return [_compiler(), _installation(), *_packages(), _nvml(), _limits(), _rapl(), _scratch()]
 
 
 def _compiler() -> Finding:
@@ -54,6 +61,31 @@ def _nvml() -> Finding:
     except Unreadable as fault:
         return Finding("NVML", True, f"a GPU does not answer ({fault}); its time is unmetered until it does")
     return Finding("NVML", True, "; ".join(found) or "no GPU answers")
+
+
+def _limits() -> Finding:
+    """Whether `workers.power_limit` can be had here. Nothing is set to find out: NVML asks for CAP_SYS_ADMIN."""
+    from cluster.meter.gpu import Unreadable
+    from cluster.meter.nvml import limits_described
+
+    try:
+        found = limits_described()
+    except Unreadable as fault:
+        return Finding("power limits", True, f"a GPU does not answer ({fault})")
+    if not found:
+        return Finding("power limits", True, "no GPU answers")
+    may = "this user may set them" if _is_administrator() else _LIMITS_NEED
+    return Finding("power limits", True, f"{'; '.join(found)}; {may}")
+
+
+def _is_administrator(status: Path = Path("/proc/self/status")) -> bool:
+    """Whether this process has the capability that the driver asks for; root has, where the kernel does not say."""
+    try:
+        lines = status.read_text("ascii", "replace").splitlines()
+    except OSError:
+        lines = []
+    effective = next((int(line.split()[1], 16) for line in lines if line.startswith("CapEff:")), None)
+    return os.geteuid() == 0 if effective is None else bool(effective >> _CAP_SYS_ADMIN & 1)
 
 
 def _rapl() -> Finding:

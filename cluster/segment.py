@@ -19,8 +19,10 @@ from typing import Any
 import psutil
 
 from cluster.api import SegmentOrder, SegmentResult
-from cluster.failure import failure_of
 from cluster.cap import with_cap
+from cluster.drain import DrainWatch
+from cluster.failure import failure_of
+from cluster.labels import selector
 from cluster.order import SUBMITTED_AT, VARIABLE, read_order, result_path, write_result
 
 DRIVER_RANK = -1
@@ -32,6 +34,7 @@ def main() -> int:
     order = read_order(os.environ[VARIABLE])
     _attach()
     _on_sigterm(order)
+    DrainWatch(order.segment_id, order.desire).open()
     from cluster.worker import register, release
 
     meter = register(order, DRIVER_RANK)
@@ -123,7 +126,7 @@ def _trainer(order: SegmentOrder) -> Any:
             num_workers=order.workers,
             use_gpu=workers.gpus > 0,
             resources_per_worker=resources,
-            label_selector={"carbon-zone": order.zone},
+            label_selector=selector(order),
         ),
         run_config=RunConfig(
             name=order.segment_id,

@@ -16,7 +16,10 @@ import ray.train
 from ray.exceptions import RayError
 
 from cluster.api import SegmentOrder
+from cluster.cap import tell
+from cluster.drain import DrainWatch
 from cluster.link import Link
+from cluster.meter.limit import Cap
 from cluster.order import TRACEBACK, read_order
 from jobs.place import Outcome, Phase, Place
 from jobs.spec.errors import Unavailable
@@ -90,16 +93,19 @@ class RankWatch:
     """The jobs wing's Watch on one rank: phases go to the host's meter, and on rank 0 steps go to the control actor."""
 
     def __init__(self, order: SegmentOrder, place: Place) -> None:
-        self._segment_id, self._rank = order.segment_id, place.rank
+        self._order, self._rank = order, place.rank
         self._link = Link(order.segment_id, order.desire) if place.rank == 0 else None
         if self._link is not None:
             self._link.open()
+        self._drain = DrainWatch(order.segment_id, order.desire) if place.local_rank == 0 else None
+        if self._drain is not None:
+            self._drain.open()
         self._meter = register(order, place.rank)
 
     def phase(self, name: Phase) -> None:
         """A phase begins on this rank."""
         if self._meter is not None:
-            self._meter.mark(self._segment_id, self._rank, name)
+            self._meter.mark(self._order.segment_id, self._rank, name)
         if self._link is not None:
             self._link.phase(name)
 
@@ -121,7 +127,9 @@ class RankWatch:
         """Say the last word, and have the meter cut this rank's last row."""
         if self._link is not None:
             self._link.close()
-        release(self._meter, self._segment_id, self._rank)
+        if self._drain is not None:
+            self._drain.close()
+        release(self._meter, self._order, self._rank)
 
 
 def register(order: SegmentOrder, rank: int) -> Any:
@@ -134,19 +142,21 @@ def register(order: SegmentOrder, rank: int) -> Any:
 
     try:
         meter = host_meter(order.spool, order.slot_s)
-        meter.register(Owner(order.job_id, order.segment_id, rank, os.getpid(), _gpu_uuids(rank)))
+        owner = Owner(order.job_id, order.segment_id, rank, os.getpid(), _gpu_uuids(rank), order.power_limit_w)
+        tell(order, rank, meter.register(owner))
     except (RayError, Unavailable, OSError) as fault:
+        tell(order, rank, Cap(None, "its host's meter, which sets limits, does not answer"))
         print(f"lowtide: rank {rank} is unmetered, for this host's meter does not answer: {fault}", flush=True)
         return None
     return meter
 
 
-def release(meter: Any, segment_id: str, rank: int) -> None:
+def release(meter: Any, order: SegmentOrder, rank: int) -> None:
     """Have the meter cut the last row of a rank; a meter that is gone has cut it itself or never will."""
     if meter is None:
         return
     try:
-        meter.release(segment_id, rank)
+        tell(order, rank, meter.release(order.segment_id, rank))
     except (RayError, Unavailable, OSError) as fault:
         print(f"lowtide: rank {rank} could not be released from its meter: {fault}", flush=True)
 

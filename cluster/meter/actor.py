@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +20,9 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RaySystemEr
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.api import MeterRow, Phase
-from cluster.meter import nvml
+from cluster.meter import guard, nvml
 from cluster.meter.estimate import CoreWatts
+from cluster.meter.limit import Cap, Limits
 from cluster.meter.meter import Meter
 from cluster.meter.owner import Owner
 from cluster.meter.rapl import Rapl
@@ -43,14 +44,16 @@ class MeterActor:
     """Runs the host's Meter in its process; Ray restarts it if its thread fails."""
 
     def __init__(self, spool: str, slot_s: float) -> None:
+        kept = Spool(Path(spool), host_boot(), wait_s=LOCK_WAIT_S)
         self._meter = Meter(
-            Spool(Path(spool), host_boot(), wait_s=LOCK_WAIT_S),
+            kept,
             slot_s,
             nvml.devices(),
             watts=CoreWatts.from_environment(),
             node=socket.gethostname(),
             rapl=Rapl.of(),
             find=nvml.find,
+            limits=Limits(kept.limits, nvml.PowerDial(), partial(guard.start, Path(spool), host_boot())),
         )
         self._meter.start(on_fault=lambda: os._exit(1))
 
@@ -59,17 +62,17 @@ class MeterActor:
         self._meter.set_slot(slot_s)
         return os.getpid()
 
-    def register(self, owner: Owner) -> None:
+    def register(self, owner: Owner) -> Cap:
         """See Meter.register."""
-        self._meter.register(owner)
+        return self._meter.register(owner)
 
     def mark(self, segment_id: str, rank: int, phase: Phase) -> None:
         """See Meter.mark."""
         self._meter.mark(segment_id, rank, phase)
 
-    def release(self, segment_id: str, rank: int) -> None:
+    def release(self, segment_id: str, rank: int) -> Cap:
         """See Meter.release."""
-        self._meter.release(segment_id, rank)
+        return self._meter.release(segment_id, rank)
 
     def pull(self) -> list[MeterRow]:
         """See Meter.pull."""
@@ -92,24 +95,26 @@ class MeterHandle:
         self._slot_s = slot_s
         self._actor = _start(spool, slot_s)
 
-    def register(self, owner: Owner) -> None:
+    def register(self, owner: Owner) -> Cap:
         """Charge `owner` from now on; returns when it is so. Unavailable where the meter does not answer."""
-        self._ask(lambda actor: actor.register.remote(owner))
+        cap: Cap = self._ask(lambda actor: actor.register.remote(owner))
+        return cap
 
     def mark(self, segment_id: str, rank: int, phase: Phase) -> None:
         """The rank enters a phase; returns at once."""
         self._actor.mark.remote(segment_id, rank, phase)
 
-    def release(self, segment_id: str, rank: int) -> None:
+    def release(self, segment_id: str, rank: int) -> Cap:
         """The last cut of a rank; its rows are on disk when this returns. Unavailable where no meter answers."""
-        self._ask(lambda actor: actor.release.remote(segment_id, rank))
+        cap: Cap = self._ask(lambda actor: actor.release.remote(segment_id, rank))
+        return cap
 
-    def _ask(self, call: Callable[[Any], Any]) -> None:
+    def _ask(self, call: Callable[[Any], Any]) -> Any:
         try:
-            _get(call(self._actor), ANSWER_TIMEOUT_S)
+            return _get(call(self._actor), ANSWER_TIMEOUT_S)
         except RayActorError:  # its node left while others of this host live on; owners are in the spool's state
             self._actor = _start(self._spool, self._slot_s)
-            _get(call(self._actor), ANSWER_TIMEOUT_S)
+            return _get(call(self._actor), ANSWER_TIMEOUT_S)
 
 
 def host_meter(spool: str, slot_s: float) -> MeterHandle:

@@ -15,6 +15,7 @@ from cluster.meter.book import CPU, Book
 from cluster.meter.clock import Instant, Timeline
 from cluster.meter.holding import Gpus, Part
 from cluster.meter.host import HostEnergy
+from cluster.meter.limit import Wish
 from cluster.meter.owner import Charge, Owner, owner_of
 from cluster.meter.process import Host, Process
 from cluster.meter.row import OpenRow
@@ -46,9 +47,19 @@ class Charging:
         gpus.take()
         energy.begin(self._at)
 
+    @property
+    def at_s(self) -> float:
+        """Monotonic s of the last reading."""
+        return self._at.monotonic_s
+
     def of(self, segment_id: str, rank: int) -> Charge | None:
         """The charge of a rank; None where it never registered, or is gone."""
         return self._charges.get((segment_id, rank))
+
+    def wishes(self) -> dict[tuple[str, int], Wish]:
+        """What each owner holds, and how much of it it wishes to draw."""
+        owners = {key: charge.owner for key, charge in self._charges.items()}
+        return {key: Wish(owner.gpu_uuids, owner.power_limit_w) for key, owner in owners.items()}
 
     def admit(self, owner: Owner) -> None:
         """Charge `owner` from the last reading on, and its process's CPU time until then as phase `start`."""

@@ -28,7 +28,7 @@ FASTEST_S, SLOWEST_S = 0.05, 0.5
 
 
 class Unreadable(Exception):
-    """A device did not answer a reading; the text is its driver's own."""
+    """A device did not answer a reading, or refused a setting; the text is its driver's own."""
 
 
 class Unsupported(Unreadable):

@@ -17,6 +17,7 @@ from cluster.meter.estimate import CoreWatts
 from cluster.meter.gpu import Gpu, Slice
 from cluster.meter.holding import Gpus
 from cluster.meter.host import HostEnergy
+from cluster.meter.limit import Cap, Limits
 from cluster.meter.owner import Owner
 from cluster.meter.process import Host, LocalHost
 from cluster.meter.rapl import Rapl
@@ -37,6 +38,7 @@ class Meter:
         node: str = "",
         rapl: Rapl | None = None,
         find: Callable[[str], Gpu | Slice | None] = lambda uuid: None,
+        limits: Limits | None = None,
     ) -> None:
         self._spool = spool
         self._lock = threading.RLock()
@@ -46,6 +48,7 @@ class Meter:
         host = host or LocalHost()
         self._energy = HostEnergy(host, watts or CoreWatts(), rapl)
         self._charging = Charging(self._timeline, self._book, host, self._energy, self._gpus)
+        self._limits = limits or Limits(spool.limits, None)
         self._beat: Beat | None = None
         self.set_slot(slot_s)
         if spool.state is not None:
@@ -54,20 +57,22 @@ class Meter:
 
     # --- what owners ask ---------------------------------------------------------------------------------------
 
-    def register(self, owner: Owner) -> None:
+    def register(self, owner: Owner) -> Cap:
         """Charge `owner` from now on, and the CPU time of its process until now as phase `start`.
+
+        Its GPUs are limited as it wishes when this returns, or the answer says why they are not.
 
         Registering the same owner again changes nothing; with another process it takes the rank over.
         """
         with self._lock:
             self._charging.advance()
             known = self._charging.of(owner.segment_id, owner.rank)
-            if known is not None and known.owner == owner:
-                return
-            if known is not None:
-                self._charging.end(known)
-            self._charging.admit(owner)
-            self._write(always=True)
+            if known is None or known.owner != owner:
+                if known is not None:
+                    self._charging.end(known)
+                self._charging.admit(owner)
+                self._write(always=True)
+            return self._limits.cap((owner.segment_id, owner.rank))
 
     def mark(self, segment_id: str, rank: int, phase: Phase) -> None:
         """The rank enters a phase now: its rows are cut here. Unknown ranks are ignored: theirs ended already."""
@@ -80,14 +85,19 @@ class Meter:
                 self._charging.enter(charge, phase)
             self._write(always=True)
 
-    def release(self, segment_id: str, rank: int) -> None:
-        """The last cut of a rank, on disk when this returns; its GPUs go back to the idle account."""
+    def release(self, segment_id: str, rank: int) -> Cap:
+        """The last cut of a rank, on disk when this returns; its GPUs go back to the idle account, and to their limits.
+
+        The answer says what limit held for it all the time.
+        """
         with self._lock:
             self._charging.advance()
+            cap = self._limits.cap((segment_id, rank))
             charge = self._charging.of(segment_id, rank)
             if charge is not None:
                 self._charging.end(charge)
             self._write(always=True)
+            return cap if charge is not None else Cap(None, "the meter had not known it to the end")
 
     # --- what the controller asks ------------------------------------------------------------------------------
 
@@ -156,6 +166,10 @@ class Meter:
             return self._timeline.now().utc_us
 
     def _write(self, always: bool = False) -> None:
-        """Put closed rows on disk; `always` also where there are none, so that the state of the owners is there."""
+        """Put closed rows on disk; `always` also where there are none, so that the state of the owners is there.
+
+        Limits follow the owners that there are then, whatever came or went.
+        """
+        self._limits.follow(self._charging.wishes(), self._charging.at_s)
         if always or not self._book.empty:
             self._book.write(self._charging.state())

@@ -76,6 +76,23 @@ def described() -> list[str]:
     return [f"{count} x {line}" for line, count in kinds.items()]
 
 
+def limits_described() -> list[str]:
+    """One line for each kind of GPU here: between which power limits it can be set, and what it has now."""
+    kinds: dict[str, int] = {}
+    dial = PowerDial()
+    for gpu in devices():
+        name = str(_call(pynvml.nvmlDeviceGetName, _by_uuid(gpu.uuid)))
+        try:
+            low_w, high_w = dial.range_w(gpu.uuid)
+            now_w, default_w = dial.limit_w(gpu.uuid), dial.default_w(gpu.uuid)
+            line = f"{name}, {low_w:g} to {high_w:g} W, {now_w:g} W now"
+            line += "" if now_w == default_w else f" ({default_w:g} W by itself)"
+        except Unsupported as fault:
+            line = f"{name}, none ({fault})"
+        kinds[line] = kinds.get(line, 0) + 1
+    return [f"{count} x {line}" for line, count in kinds.items()]
+
+
 def uuids_of(gpu_ids: Sequence[int | str]) -> tuple[str, ...]:
     """UUIDs of GPUs as Ray or CUDA_VISIBLE_DEVICES names them: NVML indices, UUIDs, or beginnings of UUIDs.
 
@@ -128,6 +145,27 @@ def _gpu(uuid: str) -> Gpu:
     return CounterGpu(uuid, handle.counter_j)
 
 
+class PowerDial:
+    """The power limits of the host's GPUs, as cluster.meter.limit asks for them; NVML's are in mW."""
+
+    def limit_w(self, uuid: str) -> float:
+        """The limit that is set now, in W."""
+        return float(_call(pynvml.nvmlDeviceGetPowerManagementLimit, _by_uuid(uuid))) / 1000.0
+
+    def range_w(self, uuid: str) -> tuple[float, float]:
+        """The least and the most that can be set, in W."""
+        low_mw, high_mw = _call(pynvml.nvmlDeviceGetPowerManagementLimitConstraints, _by_uuid(uuid))
+        return low_mw / 1000.0, high_mw / 1000.0
+
+    def default_w(self, uuid: str) -> float:
+        """The limit after a start of the driver, in W."""
+        return float(_call(pynvml.nvmlDeviceGetPowerManagementDefaultLimit, _by_uuid(uuid))) / 1000.0
+
+    def set_limit_w(self, uuid: str, limit_w: float) -> None:
+        """Set it; Unsupported for all but root."""
+        _call(pynvml.nvmlDeviceSetPowerManagementLimit, _by_uuid(uuid), round(limit_w * 1000))
+
+
 class _Handle:
     """NVML's handle of one GPU, looked up again by UUID after a failure: a GPU that was reset gets a new one."""
 
@@ -169,6 +207,10 @@ def _count() -> int:
 
 def _by_index(index: int) -> Any:
     return _call(pynvml.nvmlDeviceGetHandleByIndex, index)
+
+
+def _by_uuid(uuid: str) -> Any:
+    return _call(pynvml.nvmlDeviceGetHandleByUUID, uuid)
 
 
 def _uuid(index: int) -> str:

@@ -22,6 +22,8 @@ class Owner:
     rank: int
     pid: int
     gpu_uuids: tuple[str, ...] = ()
+    power_limit_w: int | None = None
+    """What each of them may draw while it holds them; None leaves their limits as they are."""
 
 
 @dataclass

@@ -8,6 +8,8 @@ Files in the spool folder, by boot id:
     <boot>.taken.json   what was acknowledged, by device: {"through": n, "also": [m, ...]}; replaced atomically
     <boot>.torn         what a crash left of a last line, kept for inspection; its rows were never visible
     <boot>.lock         locked while a meter lives: two meters never write one file
+    <boot>.limits.json  power limits in W that GPUs had before segments changed them, by UUID; gone where all have them
+    <boot>.guard        locked while a guard waits to give them back, should the meter never come again
 """
 
 from __future__ import annotations
@@ -43,6 +45,8 @@ class Spool:
         self.host_boot = host_boot
         self._file = folder / f"{host_boot}.jsonl"
         self._taken_file = folder / f"{host_boot}.taken.json"
+        self.limits = folder / f"{host_boot}.limits.json"
+        """Where the meter keeps the power limits that it found."""
         self._guard = threading.RLock()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock_fd = _lock(folder / f"{host_boot}.lock", wait_s)
@@ -89,7 +93,7 @@ class Spool:
                     self._taken.setdefault(device, _Taken()).also.add(seq)
             for device, mark in self._taken.items():
                 mark.advance(held.get(device, ()))
-            _replace(self._taken_file, json.dumps({device: mark.to_json() for device, mark in self._taken.items()}))
+            replace(self._taken_file, json.dumps({device: mark.to_json() for device, mark in self._taken.items()}))
             if self._file.exists() and self._file.stat().st_size > COMPACT_BYTES:
                 self._compact()
 
@@ -149,7 +153,7 @@ class Spool:
     def _compact(self) -> None:
         """Rewrite the file with the rows that nobody took; killed at any moment it is the old file or the new."""
         rest = [_to_json(row) for row in self._untaken()]
-        _replace(self._file, json.dumps({"rows": rest, "state": self.state}) + "\n")
+        replace(self._file, json.dumps({"rows": rest, "state": self.state}) + "\n")
 
 
 @dataclasses.dataclass
@@ -191,7 +195,7 @@ def _lock(path: Path, wait_s: float) -> int:
             time.sleep(0.05)
 
 
-def _replace(path: Path, text: str) -> None:
+def replace(path: Path, text: str) -> None:
     """Replace a file's content atomically and durably."""
     part = path.with_name(path.name + ".part")
     with open(part, "w", encoding="utf-8") as file:

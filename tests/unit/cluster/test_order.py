@@ -5,6 +5,8 @@ The segments' integration test sends them through a real Ray.
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -47,8 +49,16 @@ def test_an_order_reads_back_equal() -> None:
     assert read_order(write_order(order())) == order()
 
 
+def test_an_order_from_before_there_were_limits_is_read() -> None:
+    document = json.loads(write_order(order()))
+    assert document.pop("power_limit_w") is None
+    assert read_order(json.dumps(document)) == order()
+    capped = replace(order(), power_limit_w=300)
+    assert read_order(write_order(capped)) == capped
+
+
 def test_a_result_reads_back_equal_and_lies_beside_the_checkpoints(tmp_path: Path) -> None:
-    result = SegmentResult(AT, "paused", 3, 10, {"loss": 2.5}, {"train": 1.0}, 1024, "why")
+    result = SegmentResult(AT, "paused", 3, 10, {"loss": 2.5}, {"train": 1.0}, 1024, "why", 300, "no")
     path = result_path(str(tmp_path), "tiny-1")
     write_result(path, result)
     assert read_result(path) == result

@@ -12,6 +12,7 @@ from pathlib import Path
 from cluster.api import MeterRow
 from cluster.meter.estimate import CoreWatts
 from cluster.meter.gpu import CounterGpu, Gpu, Slice, Unreadable
+from cluster.meter.limit import Limits
 from cluster.meter.meter import Meter
 from cluster.meter.process import HostTimes
 from cluster.meter.rapl import Rapl
@@ -99,6 +100,7 @@ class Bench:
     watts: CoreWatts = WATTS
     slices: dict[str, tuple[str, float]] = field(default_factory=dict)
     """MIG slices by UUID: their GPU and their share."""
+    limits: Limits | None = None
 
     def __post_init__(self) -> None:
         self.meter = self.new_meter()
@@ -117,7 +119,16 @@ class Bench:
 
         rapl = Rapl.of(self.powercap) if self.powercap else None
         return Meter(
-            self.spool, self.slot_s, gpus, self.host, self.clock, self.watts, node="host", rapl=rapl, find=find
+            self.spool,
+            self.slot_s,
+            gpus,
+            self.host,
+            self.clock,
+            self.watts,
+            node="host",
+            rapl=rapl,
+            find=find,
+            limits=self.limits,
         )
 
     def crash(self) -> None:
