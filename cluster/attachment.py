@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from typing import IO, Any
 
 from cluster.api import MeterRow, Node
+from cluster.labels import GPU_KIND, ZONE
 from jobs.spec.errors import LowtideError, StaleEpoch, Unavailable
 
 ANSWER_TIMEOUT_S = 30.0
@@ -141,10 +142,10 @@ class Attached:
         return self._address, f"http://{dashboard.decode()}"
 
     def nodes(self) -> list[Node]:
-        """The nodes that are alive now."""
-        from ray.core.generated.autoscaler_pb2 import DEAD
+        """The nodes that are alive now and not about to go: Ray puts nothing on one that it drains."""
+        from ray.core.generated.autoscaler_pb2 import DEAD, DRAINING
 
-        return [_node(state) for state in self._states() if state.status != DEAD]
+        return [_node(state) for state in self._states() if state.status not in (DEAD, DRAINING)]
 
     def control(self, method: str, *arguments: Any) -> Any:
         """Call the control actor; once more where the one that was known is gone."""
@@ -208,11 +209,12 @@ def _node(state: Any) -> Node:
     return Node(
         node_id=labels.get("ray.io/node-id", state.node_id.hex()),
         name=state.node_ip_address,
-        zone=labels.get("carbon-zone"),
+        zone=labels.get(ZONE),
         gpus=total.get("GPU", 0.0),
         cpus=total.get("CPU", 0.0),
         free_gpus=free.get("GPU", 0.0),
         free_cpus=free.get("CPU", 0.0),
+        gpu_kind=labels.get(GPU_KIND),
     )
 
 

@@ -29,6 +29,7 @@ from pathlib import Path
 
 import psutil
 
+from cluster.labels import ZONE
 from jobs.spec import Unavailable
 
 HOST = "127.0.0.1"
@@ -141,7 +142,7 @@ def _launch(folder: Path, zone: str, cpus: int | None) -> Record:
     command += [
         f"--node-ip-address={HOST}",
         f"--dashboard-host={HOST}",
-        f"--labels=carbon-zone={zone}",
+        f"--labels={ZONE}={zone}",
         f"--temp-dir={temp_dir}",
         f"--object-store-memory={OBJECT_STORE_BYTES}",
         "--disable-usage-stats",

@@ -21,6 +21,7 @@ from typing import Any
 
 from cluster.api import Desire, Gauge, MeterRow, Node, SegmentOrder, SegmentResult, SegmentView
 from cluster.attachment import Attachment
+from cluster.labels import ZONE
 from cluster.order import SUBMITTED_AT, VARIABLE, read_result, result_path, write_order
 from jobs.spec.errors import Unavailable
 from jobs.spec.units import iso
@@ -141,7 +142,7 @@ class RayCluster:
         self._jobs.submit_job(
             submission_id=order.segment_id,
             entrypoint=f"exec {sys.executable} -I -m cluster.segment",  # exec: a stop must reach Python, not a shell
-            entrypoint_label_selector={"carbon-zone": order.zone},
+            entrypoint_label_selector={ZONE: order.zone},
             runtime_env={"env_vars": _environment(order)},
             metadata={
                 "job": order.job_id,
@@ -168,7 +169,7 @@ class RayCluster:
         progress = report.progress if report is not None else None
         result = report.result if report is not None else None
         if result is not None:
-            return SegmentView(segment_id, "ended", progress, result)
+            return SegmentView(segment_id, "ended", progress, result, report.why)
         job = self._job(segment_id)
         if job is None:
             return SegmentView(segment_id, "lost", progress, message="Ray does not know this segment")

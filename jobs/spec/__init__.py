@@ -5,7 +5,7 @@ The orchestrator plans it; the cluster carries it; the jobs wing runs it.
 
 from jobs.spec.document import Section, parse, read_mapping
 from jobs.spec.errors import InputError, JobFault, LowtideError, StaleEpoch, Unavailable
-from jobs.spec.job import Carbon, JobSpec, Model, Policy, read_spec, resolve
+from jobs.spec.job import Carbon, JobSpec, Model, Policy, Workers, read_spec, resolve
 from jobs.spec.units import DurationS, MassG, Moment, Utc, WorkerRange, iso, seconds, utc
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Unavailable",
     "Utc",
     "WorkerRange",
+    "Workers",
     "iso",
     "parse",
     "read_mapping",

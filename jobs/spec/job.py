@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from jobs.spec import entrypoint as entrypoints
 from jobs.spec.document import Section, parse, read_mapping
 from jobs.spec.errors import InputError
 from jobs.spec.units import DurationS, MassG, Moment, Utc, WorkerRange
@@ -89,6 +90,15 @@ class Script(Section):
     """A DeepSpeed or Hugging Face script of the user's own."""
 
     entrypoint: str
+    folder: str | None = Field(default=None, description="where it runs, the same on every node; the spec's folder")
+    asks: bool | None = Field(default=None, description="whether it imports lowtide; None until somebody has looked")
+    elastic: bool = Field(default=False, description="whether it goes on from a checkpoint of another worker count")
+
+    @field_validator("entrypoint")
+    @classmethod
+    def _can_be_run(cls, entrypoint: str) -> str:
+        entrypoints.command(entrypoint, "python")
+        return entrypoint
 
 
 class Workers(Section):
@@ -96,15 +106,19 @@ class Workers(Section):
 
     count: WorkerRange = (1, 1)
     gpus: int = Field(default=1, ge=0, description="per worker; 0 trains on CPUs")
+    gpu_kind: str | None = Field(
+        default=None, description="as Ray names it, e.g. H100: only nodes with such GPUs are taken"
+    )
     cpus: float = Field(default=1, gt=0)
     power_limit_w: list[Annotated[int, Field(gt=0)]] | None = Field(
         default=None, alias="power_limit", min_length=1, description="W per GPU to choose from"
     )
 
     @model_validator(mode="after")
-    def _limits_gpus(self) -> Workers:
-        if self.power_limit_w is not None and self.gpus == 0:
-            raise ValueError("power_limit limits GPUs, and gpus is 0; remove one of them")
+    def _has_gpus(self) -> Workers:
+        for field, given in (("power_limit", self.power_limit_w), ("gpu_kind", self.gpu_kind)):
+            if given is not None and self.gpus == 0:
+                raise ValueError(f"{field} is of GPUs, and gpus is 0; remove one of them")
         return self
 
 
@@ -137,6 +151,7 @@ class JobSpec(Section):
     project: str | None = None
     user: str | None = None
     env: dict[str, str] = {}
+    secrets: list[str] = Field(default=[], description="names of variables that the controller's environment holds")
     working_dir: str | None = None
     not_before: Utc | None = None
     model: Model | None = None
@@ -187,6 +202,8 @@ class JobSpec(Section):
     def worker_counts(self) -> tuple[int, ...]:
         """The worker counts that the job may run at: those of the range that divide the global batch."""
         low, high = self.workers.count
+        if self.script is not None and not self.script.elastic:
+            return (high,)
         if self.training is None:
             return tuple(range(low, high + 1))
         return tuple(n for n in range(low, high + 1) if self.training.batch_size % n == 0)
@@ -248,7 +265,21 @@ def resolve(mapping: Mapping[str, Any], base: Path, source: str) -> JobSpec:
         update["distill"] = spec.distill.model_copy(update={"teacher": teacher})
     if spec.working_dir is not None:
         update["working_dir"] = str(base / Path(spec.working_dir).expanduser())
+    if spec.script is not None:
+        update["script"] = _looked_at(spec.script, base, source)
     return spec.model_copy(update=update)
+
+
+def _looked_at(script: Script, base: Path, source: str) -> Script:
+    """The script with its folder and whether it asks; InputError where there is no such file or folder."""
+    folder = base / Path(script.folder or ".").expanduser()
+    if not folder.is_dir():
+        raise InputError(f"{source}: script.folder: {folder} is no folder; name the one that the script runs in")
+    name = entrypoints.script_of(script.entrypoint)
+    if name is not None and not (folder / name).is_file():
+        raise InputError(f"{source}: script.entrypoint: no {name!r} in {folder}; mend the path, or script.folder")
+    asks = script.asks if script.asks is not None else bool(entrypoints.asks(script.entrypoint, folder))
+    return script.model_copy(update={"folder": str(folder), "asks": asks})
 
 
 def _local_model(model: Model, base: Path) -> Model:

@@ -16,6 +16,7 @@ from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, de
 from orchestrator.controller.frame import Framing, Opening, basis_of, frame, measured, modes_of, opening, to_measure
 from orchestrator.controller.look import Look, digest
 from orchestrator.controller.room import Room
+from orchestrator.controller.settle import cause_of, retry_text
 from orchestrator.controller.write import Verdict
 from orchestrator.plan import plan
 from orchestrator.plan.observe import observed, observing
@@ -189,6 +190,7 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, mad
         open=when.open,
         finishing=_finishing(framing),
         to_measure=_to_measure(framing, made),
+        retry=retry_text(job, cause_of(last.error)) if last is not None and last.ended == "lost" else "",
     )
 
 
@@ -217,7 +219,7 @@ def _most(spec: JobSpec, site: Site, room: Room, running: Segment | None) -> Map
     if len(zones) < 2 and len(spec.worker_counts()) < 2:
         return None
     try:
-        fitting = {zone: room.fits(zone, spec.workers.gpus, spec.workers.cpus) for zone in zones}
+        fitting = {zone: room.fits(zone, spec.workers) for zone in zones}
     except Unavailable:
         return None
     if running is not None:
@@ -230,6 +232,6 @@ def _take(decision: Decision, spec: JobSpec, room: Room) -> str:
     if not isinstance(decision, Go) or decision.start is None:
         return ""
     try:
-        return room.take(decision.zone, decision.mode[0], spec.workers.gpus, spec.workers.cpus)
+        return room.take(decision.zone, decision.mode[0], spec.workers)
     except Unavailable as fault:
         return str(fault)

@@ -6,8 +6,11 @@ In: the store, the site and a cluster. Out: segments that follow the plans, fact
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
+
+from sqlalchemy.orm import Session
 
 from cluster.api import Cluster, Node
 from jobs.spec import StaleEpoch, Unavailable
@@ -44,6 +47,7 @@ class Controller:
         self._store, self._site, self._attach, self._clock = store, site, attach, clock
         self._holder = holder or lease.this_process()
         self._cluster: Cluster | None = None
+        self._epoch = 0
 
     def run_pass(self, window_end: datetime | None = None) -> bool:
         """One pass; returns True while some job has not ended. Raises lease.Held where another one controls.
@@ -52,7 +56,7 @@ class Controller:
         """
         now = self._clock()
         with self._store.write() as session:
-            epoch = lease.take(session, self._holder, now)
+            epoch = self._epoch = lease.take(session, self._holder, now)
         trouble = self._observe(now)
         with self._store.read() as session:
             seen = look(session, self._site, now)
@@ -67,6 +71,13 @@ class Controller:
         """Give the lease back, so that the next controller need not wait for its end."""
         with self._store.write() as session:
             lease.release(session, self._holder, self._clock())
+
+    @contextmanager
+    def _writing(self) -> Iterator[Session]:
+        """A transaction of this pass; lease.Held where another controller has taken over since it began."""
+        with self._store.write() as session:
+            lease.check(session, self._holder, self._epoch)
+            yield session
 
     def _reach(self) -> Cluster:
         if self._cluster is None:
@@ -84,7 +95,7 @@ class Controller:
             views = cluster.observe(running)
             # After the views: a segment that ended has made its last rows before it said so.
             rows = cluster.collect(self._site.spool)
-            with self._store.write() as session:
+            with self._writing() as session:
                 facts.add_rows(session, rows)
                 settle(session, views, now)
             # Only what is committed is acknowledged: after a crash in between, the meters send it again.
@@ -96,7 +107,7 @@ class Controller:
         return ""
 
     def _explain(self, seen: Look, trouble: str) -> None:
-        with self._store.write() as session:
+        with self._writing() as session:
             for job in seen.jobs:
                 if seen.running(job.id) is not None:
                     session.get_one(Job, job.id).reason = trouble
@@ -107,8 +118,7 @@ class Controller:
         for job in seen.jobs:
             segment = seen.running(job.id)
             if segment is not None and segment.first_step_at is None:
-                spec = spec_of(job)
-                room.pending(segment.zone, segment.workers, spec.workers.gpus, spec.workers.cpus)
+                room.pending(segment.zone, segment.workers, spec_of(job).workers)
         effort = Effort()
         verdicts = [consider(seen, job, self._site, room, effort, window_end) for job in seen.jobs]
         changing = [v for v, job in zip(verdicts, seen.jobs, strict=True) if not stands(v, job)]
@@ -117,7 +127,7 @@ class Controller:
         now = self._clock()
         if not changing:
             return []
-        with self._store.write() as session:
+        with self._writing() as session:
             # Read at once and held, for a session forgets what nobody holds: each write then finds its job there.
             _held = active_jobs(session)
             written = [write(session, verdict, self._site, epoch, now) for verdict in changing]

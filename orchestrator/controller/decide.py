@@ -48,6 +48,8 @@ class Case:
     """False outside every window."""
     finishing: bool = False
     """True once every step is done and only the last checkpoint is being written."""
+    retry: str = ""
+    """Why it tries again, where it waits for that."""
     to_measure: Mode | None = None
     """The mode that shall be measured before the job is run by plan; None where none is left."""
 
@@ -131,7 +133,8 @@ def _while_idle(case: Case) -> Decision:
     if case.wish == "hold":
         return Wait("paused", "paused by the user; `lowtide resume` lets it go on")
     if case.not_before is not None and case.now < case.not_before:
-        return Wait(state, f"not before {iso(case.not_before)}", case.not_before)
+        text = f"{case.retry}, not before" if case.retry else "not before"
+        return Wait(state, f"{text} {iso(case.not_before)}", case.not_before)
     if not case.open:
         return Wait(state, "waits for its next window")
     if case.plan is None:

@@ -31,7 +31,7 @@ def settle(session: Session, views: Mapping[str, SegmentView], now: datetime) ->
         if view.progress is not None:
             _advance(job, segment, view.progress)
         if view.result is not None:
-            _finish(session, job, segment, view.result, now)
+            _finish(session, job, segment, view.result, now, view.message)
         elif view.status == "lost" and segment.known:
             # One that the cluster never knew is ordered again by the next act; one that it knew has died.
             _lose(session, job, segment, view.message, now)
@@ -39,6 +39,8 @@ def settle(session: Session, views: Mapping[str, SegmentView], now: datetime) ->
 
 def _advance(job: Job, segment: Segment, progress: Progress) -> None:
     job.steps = progress.steps or job.steps
+    if segment.first_step_at is None and progress.trained_steps > 0:
+        _began(job, segment, progress.step - progress.trained_steps)
     segment.step = max(segment.step, progress.step)
     segment.trained_steps, segment.trained_s = progress.trained_steps, progress.trained_s
     job.step = max(job.step, progress.step)
@@ -50,7 +52,18 @@ def _advance(job: Job, segment: Segment, progress: Progress) -> None:
         job.state = "running"
 
 
-def _finish(session: Session, job: Job, segment: Segment, result: SegmentResult, now: datetime) -> None:
+def _began(job: Job, segment: Segment, restored_step: int) -> None:
+    """A segment's first steps say where its checkpoint really stands: what lost segments had saved counts, too.
+
+    One that begins further on than the one before it did ends the row of retries: the job gets on, if slowly.
+    """
+    if restored_step > segment.start_step:
+        job.retries = 0
+    if restored_step != segment.start_step:
+        segment.start_step = segment.step = job.step = restored_step
+
+
+def _finish(session: Session, job: Job, segment: Segment, result: SegmentResult, now: datetime, why: str = "") -> None:
     segment.ended, segment.ended_at = result.ended, result.at
     segment.parts_s, segment.checkpoint_bytes = dict(result.parts_s), result.checkpoint_bytes
     segment.error = result.error
@@ -62,21 +75,23 @@ def _finish(session: Session, job: Job, segment: Segment, result: SegmentResult,
         job.steps = result.steps or job.steps
         job.metrics = {**job.metrics, **result.metrics}
         job.zone, job.retries = segment.zone, 0
-    note(session, job, result.at, f"segment {segment.n} in {segment.zone} ended: {result.ended} at step {result.step}")
+    text = f"segment {segment.n} in {segment.zone} ended: {result.ended} at step {segment.step}"
+    note(session, job, result.at, f"{text} ({why})" if why else text)
     if result.ended == "done":
         job.state, job.reason, job.ended_at = "done", "all steps are done", result.at
         job.plan = when_done(job.plan)
     elif result.ended == "failed":
-        job.state, job.reason, job.ended_at = "failed", _cause(result.error), result.at
+        job.state, job.reason, job.ended_at = "failed", cause_of(result.error), result.at
         job.plan = None
     elif result.ended == "lost":
-        _retry(job, now, _cause(result.error))
+        _retry(job, now, cause_of(result.error))
     else:
-        job.state, job.reason = "paused", f"segment {segment.n} ended: {result.ended}"
+        job.state, job.reason = "paused", f"segment {segment.n} ended: {why or result.ended}"
 
 
 def _lose(session: Session, job: Job, segment: Segment, message: str, now: datetime) -> None:
     segment.ended, segment.ended_at, segment.error = "lost", now, message or "the cluster no longer knows it"
+    segment.step = job.step = segment.start_step
     note(session, job, now, f"segment {segment.n} in {segment.zone} is lost: {segment.error}")
     _retry(job, now, segment.error)
 
@@ -88,11 +103,16 @@ def _retry(job: Job, now: datetime, cause: str) -> None:
         job.reason = f"lost {job.retries} segments in a row, the last: {cause}"
         return
     wait_s = _BACK_OFF_S * 2 ** (job.retries - 1)
-    job.state, job.reason = "waiting", f"lost its segment ({cause}); tries again"
+    job.state, job.reason = "waiting", retry_text(job, cause)
     job.not_before = max(job.not_before or now, now + timedelta(seconds=wait_s))
 
 
-def _cause(error: str | None) -> str:
+def retry_text(job: Job, cause: str) -> str:
+    """Why a job waits for its next try."""
+    return f"lost its segment ({cause}); retry {job.retries} of {MAX_RETRIES}"
+
+
+def cause_of(error: str | None) -> str:
     """The last line of a traceback: the one that names the error."""
     lines = [line for line in (error or "").strip().splitlines() if line.strip()]
     return lines[-1].strip() if lines else "it left no reason"

@@ -33,6 +33,7 @@ BENCHES = {
     "simulation": "simulation",
     "forecasts": "forecasts",
     "fleet": "fleet",
+    "starting": "starting",
     "training": "training",
 }
 """Each benchmark with its module; quick ones first. `training` is throughput, pause and resume."""

@@ -71,6 +71,16 @@ def of_kind(head_pid: int, *kinds: str) -> list[psutil.Process]:
     return found
 
 
+def memory_mb(head_pid: int) -> dict[str, float]:
+    """Megabytes of the processes by kind: each page shared among n of them counts as one nth (PSS)."""
+    found: dict[str, float] = {}
+    for process in own(head_pid):
+        with suppress(psutil.Error):
+            kind = _kind(process)
+            found[kind] = found.get(kind, 0.0) + process.memory_full_info().pss / 1e6
+    return found
+
+
 def _kind(process: psutil.Process) -> str:
     if process.pid == psutil.Process().pid:
         return "this bench"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import struct
 import subprocess
@@ -24,6 +25,7 @@ from cluster.api import Desire, Progress, SegmentOrder, SegmentView, connect, st
 from cluster.order import write_order
 from cluster.ray_cluster import JobApi, RayCluster, _environment
 from jobs.spec import JobSpec
+from tests.bench import cores
 
 ZONE = "DE"
 WORKERS = 2
@@ -33,6 +35,14 @@ WITHIN_S = 240.0
 RAY_NICENESS = "15"
 BARE = Path(__file__).with_name("bare.py")
 FOREVER_S = 1e9
+SMALL = {
+    "hidden_size": 320,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 5,
+    "num_key_value_heads": 5,
+    "intermediate_size": 864,
+}
+"""A Llama of about 7 million parameters."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +60,15 @@ class Stay:
 
 
 @dataclass(frozen=True)
+class BareStart:
+    """A bare trainer's start."""
+
+    to_first_step_s: float
+    memory_mb: Mapping[str, float]
+    """By kind of process, once it steps."""
+
+
+@dataclass(frozen=True)
 class Counted:
     """Steps done at a moment, UNIX s."""
 
@@ -60,12 +79,12 @@ class Counted:
 class Ground:
     """An embedded Ray with room for two groups of workers; `close` ends it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, llama: Mapping[str, int] = SMALL) -> None:
         self.folder = folder
         self._state = folder / "state"
         corpus = folder / "corpus.txt"
         corpus.write_text("The tide goes out by night and comes in by day, whatever the grid may say.\n" * 4000)
-        self._spec = spec(corpus)
+        self._spec = spec(corpus, llama)
         self._count = 0
         self._cluster: RayCluster | None = None
 
@@ -125,6 +144,24 @@ class Ground:
     def bare(self) -> tuple[str, Path]:
         """Start the loop in a TorchTrainer, as a Ray job as segments are; its id and counts, once it steps."""
         order = self._order("bare")
+        self._submit_bare(order)
+        return order.segment_id, self.folder / f"{order.segment_id}.counts"
+
+    def bare_start(self) -> BareStart:
+        """The same, from a copy of the segments' newest checkpoint; ended once it has taken a step."""
+        order = self._order("bare")
+        shutil.copytree(self.folder / "job", order.checkpoints, ignore=shutil.ignore_patterns("ray", "segments"))
+        submitted_at_s = time.time()
+        jobs = self._submit_bare(order)
+        first = first_step_at_s(self.folder / f"{order.segment_id}.counts")
+        memory_mb = cores.memory_mb(self.head_pid)
+        jobs.stop_job(order.segment_id)
+        wait(lambda: jobs.get_job_status(order.segment_id).is_terminal(), "the bare trainer does not end")
+        free = self.cluster.nodes()[0].cpus
+        wait(lambda: self.cluster.nodes()[0].free_cpus >= free, "the bare trainer's CPUs are not freed")
+        return BareStart(first - submitted_at_s, memory_mb)
+
+    def _submit_bare(self, order: SegmentOrder) -> JobApi:
         task, counts = self._task(order, FOREVER_S)
         jobs = JobApi(self.cluster.dashboard_url)
         jobs.submit_job(
@@ -137,7 +174,7 @@ class Ground:
             lambda: has_steps(counts),
             lambda: f"the bare trainer does not start: {jobs.get_job_logs(order.segment_id)[-2000:]}",
         )
-        return order.segment_id, counts
+        return jobs
 
     def start(self) -> Segment:
         """Order a segment that goes on from the one before; returns once it has taken a step."""
@@ -163,7 +200,7 @@ class Ground:
 
     def _task(self, order: SegmentOrder, train_s: float) -> tuple[Path, Path]:
         """What bare.py reads, and where it counts."""
-        Path(order.checkpoints).mkdir(parents=True)
+        Path(order.checkpoints).mkdir(parents=True, exist_ok=True)
         task = self.folder / f"{order.segment_id}.json"
         counts = self.folder / f"{order.segment_id}.counts"
         task.write_text(json.dumps({"train_s": train_s, "counts": str(counts), "order": write_order(order)}))
@@ -223,20 +260,12 @@ class Segment:
             time.sleep(every_s)
 
 
-def spec(corpus: Path) -> JobSpec:
-    """A Llama of about 7 million parameters on bytes, in steps of a few hundred milliseconds on two cores."""
-    llama = {
-        "model_type": "llama",
-        "hidden_size": 320,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 5,
-        "num_key_value_heads": 5,
-        "intermediate_size": 864,
-    }
+def spec(corpus: Path, llama: Mapping[str, int] = SMALL) -> JobSpec:
+    """A Llama on bytes, the small one in steps of a few hundred milliseconds on two cores."""
     document: dict[str, Any] = {
         "name": "bench",
         "job": "train",
-        "model": {"config": llama},
+        "model": {"config": {"model_type": "llama", **llama}},
         "data": {"files": [str(corpus)], "sequence_length": 128},
         "training": {"steps": 1_000_000, "batch_size": 4, "micro_batch_size": 2},
         "deepspeed": {"zero_optimization": {"stage": 2}},
@@ -253,8 +282,13 @@ def has_steps(counts: Path) -> bool:
 
 def count(counts: Path) -> Counted:
     """The newest of what a Counter wrote."""
-    at_s, steps = struct.unpack("dd", counts.read_bytes())
+    at_s, steps, _ = struct.unpack("ddd", counts.read_bytes())
     return Counted(at_s, int(steps))
+
+
+def first_step_at_s(counts: Path) -> float:
+    """When the first step ended, UNIX s."""
+    return float(struct.unpack("ddd", counts.read_bytes())[2])
 
 
 def wait(until: Callable[[], bool], otherwise: str | Callable[[], str]) -> None:

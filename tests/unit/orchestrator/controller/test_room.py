@@ -1,0 +1,49 @@
+"""Whether a segment fits: by zone, by node and by kind of GPU."""
+
+from __future__ import annotations
+
+import pytest
+
+from cluster.api import Node
+from jobs.spec import Workers
+from orchestrator.controller.room import Room
+
+
+def node(zone: str, free_gpus: float, free_cpus: float = 64, kind: str | None = "H100") -> Node:
+    return Node(f"{zone}-{kind}", "node", zone, 8, 64, free_gpus, free_cpus, kind)
+
+
+def workers(**takes: object) -> Workers:
+    return Workers.model_validate({"gpus": 1, "cpus": 4, **takes})
+
+
+def test_a_worker_fits_whole_on_one_node() -> None:
+    room = Room(lambda: [node("DE", 3), node("DE", 3)])
+    assert room.fits("DE", workers(gpus=2)) == 2
+    assert room.take("DE", 3, workers(gpus=2)) == "waits for room in DE: 3 workers of 2 GPU needed, 2 fit now"
+
+
+def test_what_is_taken_is_gone_and_what_is_pending_too() -> None:
+    room = Room(lambda: [node("DE", 8), node("FR", 8)])
+    room.pending("DE", 2, workers())
+    assert room.take("DE", 5, workers()) == ""
+    assert (room.fits("DE", workers()), room.fits("FR", workers())) == (1, 8)
+
+
+def test_cpus_count_as_gpus_do() -> None:
+    room = Room(lambda: [node("DE", 8, free_cpus=9)])
+    assert room.fits("DE", workers()) == 2
+    assert room.fits("DE", workers(gpus=0, cpus=0.5)) == 18
+
+
+@pytest.mark.parametrize(("kind", "fit"), [("H100", 2), ("A100", 5), (None, 7), ("B200", 0)])
+def test_a_kind_of_gpu_takes_only_nodes_that_have_it(kind: str | None, fit: int) -> None:
+    room = Room(lambda: [node("DE", 2), node("DE", 5, kind="A100")])
+    assert room.fits("DE", workers(gpu_kind=kind)) == fit
+
+
+def test_a_zone_without_such_a_node_says_so() -> None:
+    room = Room(lambda: [node("DE", 8)])
+    assert room.take("FR", 1, workers()) == "waits for a node with the label carbon-zone=FR: the cluster has none now"
+    said = room.take("DE", 1, workers(gpu_kind="B200"))
+    assert said == "waits for a node in DE with GPUs of kind B200: the cluster has none now"
