@@ -8,6 +8,7 @@ It is also the dead man's switch: with no control actor and no controller it goe
 from __future__ import annotations
 
 import threading
+import time
 from datetime import datetime, timezone
 from typing import Any
 
@@ -22,7 +23,7 @@ class Link:
 
     def __init__(self, segment_id: str, desire: Desire) -> None:
         self._segment_id = segment_id
-        self._desire = desire
+        self._hear(desire)
         self._phase: Phase = "start"
         self._step: tuple[int, int, float | None, int, float] | None = None
         self._loss: float | None = None
@@ -53,20 +54,25 @@ class Link:
     def stop_wanted(self) -> bool:
         """Whether `run_until` has come. Once it has, it stays so, and the end keeps the name it had then."""
         if self._stop is None:
-            desire = self._desire
-            if datetime.now(timezone.utc) >= desire.run_until:
+            desire, until_s = self._heard
+            if _elapsed_s() >= until_s:
                 self._stop = desire.ends_as
         return self._stop is not None
 
     @property
     def ends_as(self) -> Ended:
         """The name of the end where the job is not done."""
-        return self._stop or self._desire.ends_as
+        return self._stop or self._heard[0].ends_as
 
     @property
     def desire(self) -> Desire:
         """The newest desire seen."""
-        return self._desire
+        return self._heard[0]
+
+    def _hear(self, desire: Desire) -> None:
+        """Take a desire. What is left of its time is measured from here: a wall clock that is set changes nothing."""
+        left_s = (desire.run_until - datetime.now(timezone.utc)).total_seconds()
+        self._heard = (desire, _elapsed_s() + left_s)
 
     def _talk(self) -> None:
         from ray.exceptions import RayError
@@ -93,14 +99,21 @@ class Link:
 
         if self._actor is None:
             self._actor = control_actor()
-        reply = self._actor.exchange.remote(self._segment_id, self._desire, self._progress())
-        self._desire = ray.get(reply, timeout=ANSWER_TIMEOUT_S)
+        reply = self._actor.exchange.remote(self._segment_id, self.desire, self._progress())
+        newest: Desire = ray.get(reply, timeout=ANSWER_TIMEOUT_S)
+        if newest != self.desire:
+            self._hear(newest)
 
     def _progress(self) -> Progress | None:
         if self._step is None:
             return None
         step, steps, loss, trained_steps, trained_s = self._step
         return Progress(datetime.now(timezone.utc), self._phase, step, steps, loss, trained_steps, trained_s)
+
+
+def _elapsed_s() -> float:
+    """A clock that nobody sets; it goes on while the host is suspended, and so does a segment's time."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 def _first_line(fault: BaseException) -> str:

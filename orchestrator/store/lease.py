@@ -40,6 +40,13 @@ def take(session: Session, holder: str, now: datetime) -> int:
     return lease.epoch
 
 
+def check(session: Session, holder: str, epoch: int) -> None:
+    """Held where the lease of this epoch has passed to another: a controller that stalled must write nothing more."""
+    lease = session.get(Lease, 1)
+    if lease is None or (lease.holder, lease.epoch) != (holder, epoch):
+        raise Held(lease.holder if lease is not None else "nobody")
+
+
 def release(session: Session, holder: str, now: datetime) -> None:
     """Let the lease expire, where this holder has it."""
     lease = session.get(Lease, 1)

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
 
+import pytest
+
+import cluster.link
 from cluster.api import Desire
 from cluster.link import Link
 
@@ -19,8 +22,28 @@ def test_goes_on_until_run_until_has_come() -> None:
 def test_a_stop_stays_and_keeps_the_name_it_had() -> None:
     link = Link("a-1", Desire(datetime.now(timezone.utc), "paused", 1))
     assert link.stop_wanted()
-    link._desire = Desire(datetime.now(timezone.utc) + timedelta(hours=1), "moved", 1)
+    link._hear(Desire(datetime.now(timezone.utc) + timedelta(hours=1), "moved", 1))
     assert link.stop_wanted() and link.ends_as == "paused"
+
+
+@pytest.mark.parametrize("step_h", [-1, 1])
+def test_a_wall_clock_that_is_set_changes_no_segments_time(monkeypatch: pytest.MonkeyPatch, step_h: int) -> None:
+    now, passed_s = datetime.now(timezone.utc), 0.0
+
+    class SetClock(datetime):
+        @classmethod
+        def now(cls, tz: object = None) -> datetime:  # type: ignore[override]
+            return now + timedelta(seconds=passed_s)
+
+    monkeypatch.setattr(cluster.link, "datetime", SetClock)
+    monkeypatch.setattr(cluster.link, "_elapsed_s", lambda: 1000.0 + passed_s)
+    link = Link("a-1", Desire(now + timedelta(minutes=10), "expired", 1))
+    now += timedelta(hours=step_h)
+    assert not link.stop_wanted()
+    passed_s = 599.0
+    assert not link.stop_wanted()
+    passed_s = 600.0
+    assert link.stop_wanted() and link.ends_as == "expired"
 
 
 def test_shows_the_last_loss_that_was_read() -> None:
