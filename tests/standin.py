@@ -25,6 +25,8 @@ class StandInCluster:
     epoch: int = 0
     down: bool = False
     starts: int = 0
+    refused: str | None = None
+    """Why power limits cannot be set."""
     dashboard_url: str = "http://127.0.0.1:8265"
 
     def nodes(self) -> list[Node]:

@@ -123,7 +123,7 @@ def framing_of(
 def _current(running: Segment, now: datetime) -> Current:
     """What runs, and for how long; a calibration is done whenever it is."""
     ran_s = inf if running.reason == "calibrate" else max(0.0, (now - running.ordered_at).total_seconds())
-    return Current(running.zone, running.workers, ran_s, power_limit_w=running.power_limit_w)
+    return Current(running.zone, running.workers, ran_s, power_limit_w=running.ran_as[1])
 
 
 def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effort) -> tuple[Plan | None, str | None]:
@@ -182,7 +182,7 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, mad
         has_run=framing.has_run,
         measured=measured(framing) or framing.spec.carbon.policy in UNPLANNED,
         last_zone=last.zone if last else None,
-        last_mode=last.mode if last else None,
+        last_mode=last.ran_as if last else None,
         last_ended=last.ended if last else None,
         not_before=job.not_before,
         renew_within_s=site.renew_within_s,
@@ -195,8 +195,7 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, mad
 
 
 def _running(framing: Framing, segment: Segment) -> Running:
-    measured_as = (segment.workers, None) if segment.power_limit_refused else segment.mode
-    return Running(segment.zone, segment.mode, segment.reason, measured_as in framing.learned.points)
+    return Running(segment.zone, segment.ran_as, segment.reason, segment.ran_as in framing.learned.points)
 
 
 def _to_measure(framing: Framing, made: Plan | None) -> Mode | None:

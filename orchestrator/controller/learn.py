@@ -50,8 +50,7 @@ def learn(session: Session, likeness: str) -> Learned:
     segments = session.scalars(_newest(likeness)).all()
     by_mode: dict[Mode, list[Segment]] = defaultdict(list)
     for segment in segments:
-        # A segment that was refused its limit ran without one.
-        by_mode[segment.workers, None if segment.power_limit_refused else segment.power_limit_w].append(segment)
+        by_mode[segment.ran_as].append(segment)
     points = {mode: point for mode, own in by_mode.items() if (point := _point(session, mode, own)) is not None}
     by_zone: dict[str, dict[Mode, OperatingPoint]] = defaultdict(dict)
     for mode, own in by_mode.items():

@@ -30,6 +30,10 @@ def settle(session: Session, views: Mapping[str, SegmentView], now: datetime) ->
             segment.known = True
         if view.progress is not None:
             _advance(job, segment, view.progress)
+        for said in (view.progress, view.result):
+            if said is not None and said.power_limit_refused and segment.power_limit_refused is None:
+                segment.power_limit_refused = said.power_limit_refused
+                note(session, job, now, f"segment {segment.n} runs without its power limit: {said.power_limit_refused}")
         if view.result is not None:
             _finish(session, job, segment, view.result, now, view.message)
         elif view.status == "lost" and segment.known:

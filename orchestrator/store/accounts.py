@@ -22,6 +22,9 @@ from orchestrator.store import facts, forecasts
 from orchestrator.store.jobs import segments_of, spec_of
 from orchestrator.store.schema import IntensityRow, Job, Segment
 
+_STEP = "step."
+"""What the names of the parts of a step begin with, among a segment's seconds by part."""
+
 
 def account_of(session: Session, site: Site, job: Job, now: datetime, whole: bool = False) -> Account:
     """The facts of this job as they are known at `now`; `whole` adds what only a report shows, not what it charges."""
@@ -54,7 +57,8 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
         observed=observed_in(job.plan) if job.plan else None,
         neighbours=_neighbours(session, job.id, rows, zones, now),
         left_rows=facts.left_rows(session, job.id, rows) if whole else (),
-        marginal=_marginal(session, zones, job.submitted_at, end) if whole else (),
+        marginal=_by_signal(session, "marginal", zones, job.submitted_at, end) if whole else (),
+        average=_by_signal(session, "average", zones, job.submitted_at, end) if whole else (),
         batch_size=spec.training.batch_size if spec.training else None,
         sequence_length=spec.data.sequence_length if spec.data else None,
         project=spec.project,
@@ -95,10 +99,12 @@ def _neighbours(
     return [Neighbour(host, segment.job_id, segment.ordered_at, segment.ended_at or now) for host, segment in others]
 
 
-def _marginal(session: Session, zones: Iterable[str], start: datetime, end: datetime) -> list[Intensity]:
-    """All marginal intensities of the zones, also where average ones charge."""
+def _by_signal(
+    session: Session, signal: Signal, zones: Iterable[str], start: datetime, end: datetime
+) -> list[Intensity]:
+    """All intensities of one kind of the zones, also where the other kind charges."""
     said = (row for zone in sorted(zones) for row in facts.intensities(session, zone, start, end))
-    return [_intensity(row) for row in said if row.signal == "marginal"]
+    return [_intensity(row) for row in said if row.signal == signal]
 
 
 def _to_come(session: Session, site: Site, zones: Iterable[str]) -> Iterator[Intensity]:
@@ -153,7 +159,10 @@ def _segment(segment: Segment) -> SegmentFacts:
         gpus=segment.gpus,
         trained_s=segment.trained_s or None,
         first_step_s=segment.parts_s.get("first_step"),
-        power_limit_w=None if segment.power_limit_refused else segment.power_limit_w,
+        step_parts_s={
+            name.removeprefix(_STEP): part_s for name, part_s in segment.parts_s.items() if name.startswith(_STEP)
+        },
+        power_limit_w=segment.ran_as[1],
     )
 
 

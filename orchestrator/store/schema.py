@@ -56,6 +56,7 @@ class Table(DeclarativeBase):
         dict[str, Any]: JSON,
         list[dict[str, Any]]: JSON,
         list[float | None]: JSON,
+        list[str]: JSON,
     }
 
 
@@ -135,6 +136,11 @@ class Segment(Table):
     def mode(self) -> tuple[int, int | None]:
         """Workers and power limit, as ordered."""
         return self.workers, self.power_limit_w
+
+    @property
+    def ran_as(self) -> tuple[int, int | None]:
+        """Workers and power limit as it runs, or ran: without a limit that was refused."""
+        return self.workers, None if self.power_limit_refused else self.power_limit_w
 
 
 class LedgerRow(Table):
@@ -222,6 +228,35 @@ class EarlierForecast(Table):
     hourly_g_per_kwh: Mapped[list[float | None]]
     """One value an hour from `start` on; None is unknown."""
     __table_args__ = (Index("earlier_forecasts_by_zone", "zone", "provider", "fetched_at"),)
+
+
+class FleetRow(Table):
+    """How the jobs that share GPUs (or CPUs) were last planned together."""
+
+    __tablename__ = "fleets"
+    kind: Mapped[str] = mapped_column(String(10), primary_key=True)
+    """What is shared: gpus or cpus."""
+    checked_at: Mapped[datetime]
+    """When the plans were last found to be what they should be, or made."""
+    made_from: Mapped[str] = mapped_column(String(64))
+    """Hash of what they were made from."""
+    zones: Mapped[list[str]]
+    """Where more is asked for than there is."""
+    jobs: Mapped[int]
+    emissions_g: Mapped[float] = mapped_column(Float)
+    bound_g: Mapped[float] = mapped_column(Float)
+    missed: Mapped[list[str]]
+    """Jobs that miss their deadline, the more important first."""
+
+
+class CapacityRow(Table):
+    """What a zone's nodes have for jobs of lowtide, as the cluster last showed them."""
+
+    __tablename__ = "capacities"
+    zone: Mapped[str] = mapped_column(String(80), primary_key=True)
+    seen_at: Mapped[datetime]
+    gpus: Mapped[float] = mapped_column(Float)
+    cpus: Mapped[float] = mapped_column(Float)
 
 
 class Lease(Table):

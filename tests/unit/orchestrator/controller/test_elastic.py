@@ -40,10 +40,21 @@ def runs(bench: Bench, segment_id: str, minutes: int) -> None:
     """The segment trains for so long at the speed and watts of its width, and a pass sees it."""
     order = bench.cluster.orders[segment_id]
     steps_per_s, watts = STEP_W[order.workers]
+    if order.power_limit_w is not None:
+        steps_per_s, watts = steps_per_s * (order.power_limit_w / 400) ** 0.3, watts * order.power_limit_w / 400
     start, bench.now = bench.now, bench.now + timedelta(minutes=minutes)
     length_s = 60.0 * minutes
     step = bench.job().step + round(length_s * steps_per_s)
-    progress = Progress(bench.now, "train", step, 36_000, 2.5, round(length_s * steps_per_s), length_s)
+    progress = Progress(
+        bench.now,
+        "train",
+        step,
+        36_000,
+        2.5,
+        round(length_s * steps_per_s),
+        length_s,
+        power_limit_refused=bench.cluster.refused,
+    )
     bench.cluster.views[segment_id] = SegmentView(segment_id, "running", progress)
     for rank in range(order.workers):
         each_j = watts / order.workers * length_s
@@ -114,3 +125,34 @@ def test_a_job_is_not_ended_to_grow_into_room_that_others_hold(bench: Bench) -> 
     bench.cluster.free = [node(3)]
     runs(bench, "tiny-1", 3)
     assert (told_to_end(bench, "tiny-1"), bench.cluster.desires["tiny-1"].ends_as) == (bench.now, "resized")
+
+
+def test_a_power_limit_that_is_refused_is_not_wished_for_again(bench: Bench) -> None:
+    workers = {"count": 2, "gpus": 1, "power_limit": [300, 400]}
+    bench.submit(workers=workers, training={"steps": 36_000, "batch_size": 8})
+    bench.controller().run_pass()
+    assert bench.cluster.orders["tiny-1"].power_limit_w == 400
+    why = "rank 0: setting a limit needs root"
+    bench.cluster.refused = why
+    runs(bench, "tiny-1", 3)
+    with bench.store.read() as session:
+        assert [segment.power_limit_refused for segment in jobs.segments_of(session, "tiny")] == [why]
+        assert any(why in event.text for event in jobs.history(session, "tiny"))
+    # What it measured is what the GPUs do without a limit, and the job goes on so.
+    assert told_to_end(bench, "tiny-1") > bench.now
+    plan = bench.job().plan
+    assert plan is not None and plan["basis"] == "measured"
+    assert all("power_limit_w" not in slot for slot in plan["slots"])
+
+
+def test_each_power_limit_is_measured_and_the_plan_takes_the_best(bench: Bench) -> None:
+    workers = {"count": 2, "gpus": 1, "power_limit": [300, 400]}
+    bench.submit(workers=workers, training={"steps": 36_000, "batch_size": 8})
+    bench.controller().run_pass()
+    runs(bench, "tiny-1", 3)
+    ends(bench, "tiny-1")
+    assert bench.cluster.orders["tiny-2"].power_limit_w == 300
+    runs(bench, "tiny-2", 3)
+    plan = bench.job().plan
+    assert plan is not None
+    assert {slot["power_limit_w"] for slot in plan["slots"]} == {300}
