@@ -73,7 +73,7 @@ def _finish(session: Session, job: Job, segment: Segment, result: SegmentResult,
     segment.error = result.error
     if result.ended in ("failed", "lost"):
         # What was not saved is not done: the job stands again where its newest checkpoint stands.
-        segment.step = job.step = max(result.step, segment.start_step) if result.step else segment.start_step
+        segment.step = job.step = segment.start_step
     else:
         segment.step = job.step = result.step
         job.steps = result.steps or job.steps

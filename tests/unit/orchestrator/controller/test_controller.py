@@ -297,6 +297,20 @@ def test_a_job_that_gets_on_between_its_losses_is_retried_for_ever_and_says_why(
         controller.run_pass()
 
 
+def test_a_segment_that_is_lost_after_its_last_step_is_finished_by_another(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    bench.show("tiny-1", STEPS, 50.0)
+    controller.run_pass()
+    bench.show("tiny-1", STEPS, 50.0, "lost", "its driver was killed")
+    controller.run_pass()
+    assert bench.job().step == 0
+    bench.now += timedelta(seconds=10)
+    controller.run_pass()
+    assert bench.cluster.orders["tiny-2"].reason == "retry"
+
+
 def test_retries_that_get_nowhere_wait_longer_each_time(bench: Bench) -> None:
     bench.submit(carbon={"policy": "now"})
     controller = bench.controller()
