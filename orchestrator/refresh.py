@@ -72,7 +72,7 @@ class Refresher:
         for purpose in purposes:
             now = utcnow()
             if self._due(zone, purpose, now):
-                faults.append(self._ask(zone, purpose, now, charges=purpose == purposes[-1]))
+                faults.append(self._ask(zone, purpose, now))
         return next(filter(None, faults), None)
 
     def _due(self, zone: str, purpose: Purpose, now: datetime) -> bool:
@@ -92,7 +92,7 @@ class Refresher:
     def _source(self, zone: str, purpose: Purpose) -> str:
         return self._signals.chain(zone, purpose).source
 
-    def _ask(self, zone: str, purpose: Purpose, now: datetime, charges: bool) -> LowtideError | None:
+    def _ask(self, zone: str, purpose: Purpose, now: datetime) -> LowtideError | None:
         try:
             given = self._signals.forecast(zone, now, purpose)
         except (SignalFault, InputError) as fault:
@@ -106,8 +106,8 @@ class Refresher:
             forecasts.keep(session, zone, purpose, now, better, given.fault, self._source(zone, purpose))
             if not given.stale:
                 forecasts.keep_earlier(session, given)
-            if charges:
-                facts.add_current(session, given, now)
+            # Also of what is planned by: a report shows it beside what charges, and an account leaves it out.
+            facts.add_current(session, given, now)
         return None
 
     def _improved(self, given: Forecast, now: datetime) -> Forecast:

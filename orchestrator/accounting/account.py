@@ -69,6 +69,8 @@ class SegmentFacts:
     """Seconds its steps took, as the workers timed them; None where they did not tell."""
     first_step_s: float | None = None
     """Of these the first step's, which warms up: run-now has it once, every resume has it again."""
+    step_parts_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of `trained_s` by part of a step, as the workers sampled them; empty where they did not tell."""
     power_limit_w: int | None = None
     """W per GPU that it ran under; None is no limit of ours."""
 
@@ -124,6 +126,8 @@ class Account:
     """Rows of the GPUs that it held, idle or of other jobs', from its first segment on."""
     marginal: Sequence[Intensity] = ()
     """What is known of marginal intensities, whatever charges."""
+    average: Sequence[Intensity] = ()
+    """What is known of average intensities, whatever charges."""
     batch_size: int | None = None
     sequence_length: int | None = None
     project: str | None = None

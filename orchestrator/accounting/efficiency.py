@@ -1,4 +1,4 @@
-"""Joules of training by sample and by token.
+"""Joules of training by sample and by token, and the floating-point operations that a joule did.
 In: an Account and its Ledger. Out: an Efficiency; None where the spec gives no batch, or where too little was metered.
 The report shows it, so that runs of one model can be compared whatever the grid.
 """
@@ -19,11 +19,25 @@ class Efficiency:
 
     per_sample_j: float
     per_token_j: float | None
+    flops_per_token: float | None = None
+    """The model's own, as the workers counted them from its config: see jobs/flops.py; None where they could not."""
 
     @property
     def samples_per_j(self) -> float:
         """Samples trained by a joule."""
         return 1 / self.per_sample_j
+
+    @property
+    def tokens_per_j(self) -> float | None:
+        """Tokens trained by a joule."""
+        return None if self.per_token_j is None else 1 / self.per_token_j
+
+    @property
+    def flop_per_j(self) -> float | None:
+        """Floating-point operations of the model by a joule: its FLOPs a token over the joules a token."""
+        if self.flops_per_token is None or self.per_token_j is None:
+            return None
+        return self.flops_per_token / self.per_token_j
 
 
 def efficiency_of(facts: Account) -> Efficiency | None:
@@ -41,4 +55,5 @@ def efficiency_of(facts: Account) -> Efficiency | None:
     if not facts.batch_size or not steps or not energy_j or blind_s > UNMETERED_AT_MOST * seconds:
         return None
     per_sample_j = energy_j / (steps * facts.batch_size)
-    return Efficiency(per_sample_j, per_sample_j / facts.sequence_length if facts.sequence_length else None)
+    per_token_j = per_sample_j / facts.sequence_length if facts.sequence_length else None
+    return Efficiency(per_sample_j, per_token_j, facts.metrics.get("flops_per_token"))

@@ -1,17 +1,19 @@
-"""What else the same joules would be charged: by the intensities first known, and by marginal ones.
+"""What else the same joules would be charged: by the intensities first known, by marginal and by average ones.
 In: an Account. Out: grams, and how far a revision moved them; None where an intensity is missing.
 The report shows them beside what is charged.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from math import fsum
 
-from orchestrator.accounting.account import Account, end_of
+from orchestrator.accounting.account import Account, Intensity, end_of
 from orchestrator.accounting.charge import Curve
 from orchestrator.accounting.ledger import curves_of, drawn
+from orchestrator.signal.forecast import Signal
 
 KNOWN_AT_LEAST = 1 - 1e-6
 
@@ -29,13 +31,23 @@ def revised_g(facts: Account) -> float | None:
 
 def marginal_g(facts: Account) -> float | None:
     """Operational grams by marginal intensities, where they are known for all of the energy: for scheduling only."""
-    said = [*facts.marginal, *(given for given in facts.intensities if given.signal == "marginal")]
+    return _by_signal_g(facts, "marginal", facts.marginal)
+
+
+def average_g(facts: Account) -> float | None:
+    """Operational grams by average intensities, where they are known for all of the energy: a location-based figure."""
+    return _by_signal_g(facts, "average", facts.average)
+
+
+def _by_signal_g(facts: Account, signal: Signal, known: Sequence[Intensity]) -> float | None:
+    """Each moment is charged once, by the best of what was said of this kind, whoever said it."""
+    said = [*known, *(given for given in facts.intensities if given.signal == signal)]
     if not said:
         return None
-    by_marginal = drawn(facts, curves_of(replace(facts, intensities=said)))
-    if not by_marginal.energy_j or by_marginal.known_j < by_marginal.energy_j * KNOWN_AT_LEAST:
+    by_signal = drawn(facts, curves_of(replace(facts, intensities=said)))
+    if not by_signal.energy_j or by_signal.known_j < by_signal.energy_j * KNOWN_AT_LEAST:
         return None
-    return by_marginal.operational_g
+    return by_signal.operational_g
 
 
 def forecast_h(facts: Account) -> float:

@@ -11,11 +11,12 @@ from typing import Any
 
 from jobs.spec import iso
 from orchestrator.accounting.account import Account, own_rows
+from orchestrator.accounting.apportion import Apportioned, apportioned
 from orchestrator.accounting.charge import Charge
 from orchestrator.accounting.efficiency import Efficiency, efficiency_of
 from orchestrator.accounting.ledger import Ledger, add_up
 from orchestrator.accounting.left import Left, left_by
-from orchestrator.accounting.revision import forecast_h, marginal_g, revised_g
+from orchestrator.accounting.revision import average_g, forecast_h, marginal_g, revised_g
 from orchestrator.accounting.run_now import Savings, savings
 from orchestrator.report.observed import Forgone, forgone
 
@@ -33,6 +34,9 @@ class Report:
     revised_g: float | None = None
     marginal_g: float | None = None
     efficiency: Efficiency | None = None
+    average_g: float | None = None
+    training: Apportioned | None = None
+    """The joules of phase train by part of a step."""
 
     @property
     def forgone(self) -> Forgone | None:
@@ -66,7 +70,17 @@ def report_of(facts: Account) -> Report:
     """Add the facts up and compare them with run-now."""
     ledger = add_up(facts)
     compared = savings(facts, ledger)
-    return Report(facts, ledger, compared, left_by(facts), revised_g(facts), marginal_g(facts), efficiency_of(facts))
+    return Report(
+        facts,
+        ledger,
+        compared,
+        left_by(facts),
+        revised_g(facts),
+        marginal_g(facts),
+        efficiency_of(facts),
+        average_g(facts),
+        apportioned(facts),
+    )
 
 
 def build(facts: Account) -> dict[str, Any]:
@@ -95,6 +109,7 @@ def as_json(report: Report) -> dict[str, Any]:
             for worker, energy_j in ledger.workers.items()
         ],
         "phases": dict(ledger.phases),
+        "train_energy_j": _training(report.training),
         "energy_j": ledger.total.energy_j,
         "unmetered_s": ledger.unmetered_s,
         "overhead_j": ledger.overhead.energy_j if ledger.overhead is not None else None,
@@ -114,8 +129,8 @@ def as_json(report: Report) -> dict[str, Any]:
         "observed": _observed(report.forgone),
         "revised_g": report.revised_g,
         "marginal_emissions_g": report.marginal_g,
-        "per_sample_j": report.efficiency.per_sample_j if report.efficiency else None,
-        "per_token_j": report.efficiency.per_token_j if report.efficiency else None,
+        "average_emissions_g": report.average_g,
+        **_efficiency(report.efficiency),
         "uncertainty": {
             "estimated_percent": ledger.estimated_percent,
             "forecast_percent": ledger.forecast_percent,
@@ -130,6 +145,15 @@ def as_json(report: Report) -> dict[str, Any]:
         },
         "notes": notes(report),
     }
+
+
+def _training(found: Apportioned | None) -> dict[str, Any] | None:
+    return None if found is None else {**found.parts_j, "unknown": found.unknown_j, "source": "apportioned"}
+
+
+def _efficiency(found: Efficiency | None) -> dict[str, float | None]:
+    names = ("per_sample_j", "per_token_j", "samples_per_j", "tokens_per_j", "flop_per_j")
+    return {name: None if found is None else getattr(found, name) for name in names}
 
 
 def _observed(found: Forgone | None) -> dict[str, Any] | None:

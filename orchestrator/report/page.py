@@ -15,13 +15,14 @@ from markupsafe import Markup
 
 from orchestrator.accounting.account import SegmentFacts, end_of
 from orchestrator.accounting.charge import Charge
-from orchestrator.accounting.ledger import Ledger
+from orchestrator.accounting.ledger import Ledger, Worker
 from orchestrator.report.build import Report, notes
 from orchestrator.report.picture import svg
 from orchestrator.report.words import (
     against_run_now,
     badges,
     beside,
+    device,
     energy,
     grams,
     length,
@@ -29,6 +30,7 @@ from orchestrator.report.words import (
     progress,
     site_sentence,
     summary,
+    training_parts,
 )
 
 BARS_AT_MOST = 10
@@ -49,13 +51,13 @@ class Bar:
 def bars(ledger: Ledger) -> list[Bar]:
     """Energy by worker and device; of many by rank alone, and of more ranks than fit the rest as one."""
     found = [
-        Bar(_name(worker.rank), worker.source, f"{worker.node} {worker.uuid or worker.device}", energy_j)
+        Bar(_name(worker), worker.source, f"{worker.node} {device(worker)}", energy_j)
         for worker, energy_j in ledger.workers.items()
     ]
     if len(found) > BARS_AT_MOST:
         by_rank: dict[str, list[Bar]] = {}
-        for bar in found:
-            by_rank.setdefault(bar.name, []).append(bar)
+        for worker, bar in zip(ledger.workers, found, strict=True):
+            by_rank.setdefault(_rank(worker.rank), []).append(bar)
         found = [_joined(name, parts) for name, parts in by_rank.items()]
     if len(found) > BARS_AT_MOST:
         rest = found[BARS_AT_MOST - 1 :]
@@ -68,8 +70,24 @@ def _joined(name: str, parts: Sequence[Bar]) -> Bar:
     return Bar(name, sources, ", ".join(part.title for part in parts), fsum(part.energy_j for part in parts))
 
 
-def _name(rank: int | None) -> str:
+def _name(worker: Worker) -> str:
+    """The rank, and that it is its memory where that is metered by itself."""
+    return _rank(worker.rank) + (", memory" if worker.device == "dram" else "")
+
+
+def _rank(rank: int | None) -> str:
     return "driver" if rank == -1 else "no rank" if rank is None else f"rank {rank}"
+
+
+def _against(report: Report) -> list[tuple[str, float, float, str]]:
+    """The job's grams and run-now's, each with its width of the greater of them in percent; empty without savings."""
+    own_g, now = report.ledger.emissions_g, report.savings.run_now
+    if report.savings.saved_g is None or own_g is None or now is None or max(own_g, now.emissions_g) <= 0:
+        return []
+    unit_g = max(own_g, now.emissions_g) / 100
+    kind = "less" if own_g <= now.emissions_g else "more"
+    bars = (("this job", own_g, kind), (f"run-now, {now.zone} ×{now.workers}", now.emissions_g, "now"))
+    return [(name, emissions_g, round(emissions_g / unit_g, 2), kind) for name, emissions_g, kind in bars]
 
 
 def page(report: Report) -> str:
@@ -98,6 +116,8 @@ def page(report: Report) -> str:
         site=site_sentence(report),
         beside=beside(report),
         workers=bars(report.ledger),
+        against=_against(report),
+        parts=training_parts(report.training) if report.training is not None else [],
         progress=progress(report),
         badges=badges(report),
         notes=notes(report),

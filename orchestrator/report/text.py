@@ -13,8 +13,10 @@ from orchestrator.accounting.account import end_of
 from orchestrator.accounting.charge import Charge
 from orchestrator.report.build import Report, notes
 from orchestrator.report.words import (
+    COLOURS,
     UNKNOWN,
     beside,
+    device,
     energy,
     grams,
     length,
@@ -23,6 +25,7 @@ from orchestrator.report.words import (
     progress,
     sentence,
     site_sentence,
+    training_parts,
 )
 
 SHARE_CELLS = 16
@@ -80,9 +83,8 @@ def _workers(report: Report) -> Table:
     table = _table("Workers", ">rank", "node", "device", "source", ">energy", ">share", "")
     for worker, energy_j in report.ledger.workers.items():
         name = "driver" if worker.rank == -1 else UNKNOWN if worker.rank is None else str(worker.rank)
-        source = Text(worker.source, style="yellow" if worker.source == "estimated" else "")
-        device = (worker.uuid or worker.device)[:UUID_CELLS]
-        table.add_row(name, worker.node, device, source, *_share(energy_j, report))
+        source = Text(worker.source, style=COLOURS.get(worker.source, ""))
+        table.add_row(name, worker.node, device(worker)[:UUID_CELLS], source, *_share(energy_j, report))
     return table
 
 
@@ -90,12 +92,19 @@ def _phases(report: Report) -> Table:
     table = _table("Phases" + (" (with estimates)" if report.estimated else ""), "phase", ">energy", ">share", "")
     for phase, energy_j in report.ledger.phases.items():
         table.add_row(phase, *_share(energy_j, report))
+        if phase == "train" and report.training is not None:
+            for part, part_j in training_parts(report.training):
+                table.add_row(Text(f"  {part}", style=COLOURS["apportioned"]), *_share(part_j, report, part=True))
+    if report.training is not None:
+        table.caption = "parts of train: apportioned by time"
+        table.caption_justify = "left"
     return table
 
 
-def _share(energy_j: float, report: Report) -> tuple[str, str, Text]:
+def _share(energy_j: float, report: Report, part: bool = False) -> tuple[str, str, Text]:
     share = energy_j / report.ledger.total.energy_j if report.ledger.total.energy_j else 0.0
-    return energy(energy_j), percent(100 * share), Text("█" * round(share * SHARE_CELLS), style="blue")
+    cell, colour = ("▒", COLOURS["apportioned"]) if part else ("█", "blue")
+    return energy(energy_j), percent(100 * share), Text(cell * round(share * SHARE_CELLS), style=colour)
 
 
 def _totals(report: Report) -> Table:

@@ -8,10 +8,16 @@ from __future__ import annotations
 from datetime import datetime
 from math import floor
 
+from cluster.api import Source
+from orchestrator.accounting.apportion import Apportioned
 from orchestrator.accounting.charge import J_PER_KWH
+from orchestrator.accounting.efficiency import Efficiency
+from orchestrator.accounting.ledger import Worker
 from orchestrator.report.build import Report
 
 UNKNOWN = "–"
+COLOURS: dict[Source, str] = {"estimated": "yellow", "apportioned": "cyan"}
+"""How a source of joules shows that no sensor read just these: an estimate, or a share of what one read."""
 
 
 def figures(value: float, places: int = 3) -> str:
@@ -50,6 +56,21 @@ def grams(emissions_g: float | None) -> str:
         if abs(emissions_g) < limit_g:
             return f"{figures(value)} {unit}" if emissions_g else "0 g"
     return f"{figures(emissions_g / 1e6)} t"
+
+
+def flop(value: float | None) -> str:
+    """Floating-point operations as FLOP, kFLOP and so on, to PFLOP."""
+    if value is None:
+        return UNKNOWN
+    for unit, one in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= one:
+            return f"{figures(value / one)} {unit}FLOP"
+    return f"{figures(value)} FLOP"
+
+
+def device(worker: Worker) -> str:
+    """What drew: a GPU by its UUID, memory where it is metered by itself, else the device's own name."""
+    return worker.uuid or {"dram": "memory"}.get(worker.device, worker.device)
 
 
 def percent(value: float | None) -> str:
@@ -119,19 +140,32 @@ def site_sentence(report: Report) -> str:
 
 
 def beside(report: Report) -> list[tuple[str, str, str]]:
-    """Figures beside the account, with what they are: revisions, marginal grams, water, joules by sample."""
+    """Figures beside the account, with what they are: revisions, the other signal's grams, water, efficiency."""
     found: list[tuple[str, str, str]] = []
     if report.revised_g:
         found.append(("revised by", signed_grams(report.revised_g), "since intensities were first known"))
     if report.marginal_g is not None and "average" in report.ledger.signals:
         found.append(("by marginal", grams(report.marginal_g), "operational; for scheduling only"))
+    if report.average_g is not None and "marginal" in report.ledger.signals:
+        found.append(("by average", grams(report.average_g), "operational; location-based"))
     if report.ledger.water_l is not None:
         found.append(("water", f"{figures(report.ledger.water_l)} L", "at the site"))
-    if report.efficiency is not None:
-        per_token_j, samples = report.efficiency.per_token_j, figures(report.efficiency.samples_per_j)
-        token = "" if per_token_j is None else f"{figures(per_token_j)} J/token, "
-        found.append(("training", f"{figures(report.efficiency.per_sample_j)} J/sample", f"{token}{samples} samples/J"))
-    return found
+    return found if report.efficiency is None else [*found, *_training(report.efficiency)]
+
+
+def _training(found: Efficiency) -> list[tuple[str, str, str]]:
+    token = "" if found.per_token_j is None else f"{figures(found.per_token_j)} J/token, "
+    samples = f"{token}{figures(found.samples_per_j)} samples/J"
+    lines = [("training", f"{figures(found.per_sample_j)} J/sample", samples)]
+    if found.flop_per_j is not None:
+        lines.append(("work", f"{flop(found.flop_per_j)}/J", f"the model's {flop(found.flops_per_token)} a token"))
+    return lines
+
+
+def training_parts(found: Apportioned) -> list[tuple[str, float]]:
+    """The parts of a step with their joules, and the rest of the training, whose parts are not known."""
+    rest = [("not known", found.unknown_j)] if found.unknown_j else []
+    return [*found.parts_j.items(), *rest]
 
 
 def signed_grams(emissions_g: float) -> str:

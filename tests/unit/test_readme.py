@@ -235,13 +235,26 @@ def test_the_json_of_a_report_has_the_keys_of_the_readme() -> None:
         allowed=("DE",),
         step=10,
         steps=20,
-        segments=[SegmentFacts("a-1", 1, "DE", 1, "start", NOW, start_step=0, end_step=10, trained_s=60.0)],
+        segments=[
+            SegmentFacts(
+                "a-1",
+                1,
+                "DE",
+                1,
+                "start",
+                NOW,
+                start_step=0,
+                end_step=10,
+                trained_s=60.0,
+                step_parts_s={"forward": 60.0},
+            )
+        ],
         rows=[MeterRow("boot", "cpu", 1, "host", NOW, end, 600.0, "estimated", "train", "a", "a-1", 0)],
         intensities=[Intensity("DE", NOW, NOW + timedelta(hours=2), 200.0)],
     )
     document = as_json(report_of(account))
     keys = {*document, "name"}  # `name` stands for a phase
-    parts = ("emissions_g", "signal", "uncertainty")
+    parts = ("emissions_g", "signal", "uncertainty", "train_energy_j")
     for part in (document["segments"][0], document["workers"][0], *(document[name] for name in parts)):
         keys |= part.keys()
     assert keys == _told_keys("report")

@@ -10,16 +10,31 @@ from pathlib import Path
 import pytest
 from sqlalchemy.orm import Session
 
-from jobs.spec import iso
+from cluster.api import MeterRow
+from jobs.spec import JobSpec, iso
 from orchestrator.http.session import shared
 from orchestrator.refresh import AHEAD, HISTORY, Refresher
+from orchestrator.report import build
 from orchestrator.signal.chain import Purpose
 from orchestrator.site import Site, resolve_site
-from orchestrator.store import Store, facts, forecasts
+from orchestrator.store import Store, facts, forecasts, jobs
+from orchestrator.store.accounts import account_of
+from orchestrator.store.schema import Job, Segment
 from tests.unit.orchestrator.loopback import Asked, ProviderServer, Reply
 from tests.unit.orchestrator.signal.conftest import forecast_of, hour, stamp
+from tests.unit.orchestrator.signal.plugin import plug_in
 
 HOUR = timedelta(hours=1)
+SPEC = JobSpec.model_validate(
+    {
+        "name": "tiny",
+        "job": "train",
+        "model": {"config": {"model_type": "llama"}},
+        "data": {"files": ["x.txt"]},
+        "training": {"steps": 10, "batch_size": 8},
+        "workers": {"gpus": 0},
+    }
+)
 
 
 def shape(at: datetime) -> float:
@@ -135,6 +150,35 @@ def test_a_zone_that_plans_by_one_and_is_charged_by_another_keeps_both(tmp_path:
         charging = site.zones["DE"].charging
         said = facts.intensities(session, "DE", hour(-24), hour(), charging)
         assert {row.provider for row in said} == {"csv"} and len(said) >= 24
+
+
+@pytest.mark.parametrize(("plans", "charges"), [("marginal", "average"), ("average", "marginal")])
+def test_both_signals_of_a_zone_are_kept_and_one_of_them_charges_once(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, plans: str, charges: str
+) -> None:
+    plug_in(monkeypatch, tmp_path / "plugged")
+    site = site_of(tmp_path, {"plan_by": plans, "charge_by": charges})
+    for _ in range(2):
+        Refresher(store, site).once()
+    now = datetime.now(timezone.utc)
+    with store.write() as session:
+        job = jobs.submit(session, SPEC, hour())
+        row = MeterRow("boot", "cpu", 1, "node", hour(), now, 3.6e6, "estimated", "train", job.id, f"{job.id}-1", 0)
+        session.add(
+            Segment(
+                id=f"{job.id}-1", job_id=job.id, n=1, zone="DE", workers=1, gpus=0, reason="start", run_until=now,
+                ends_as="expired", ordered_at=hour(), start_step=0, step=0, parts_s={},
+            )
+        )  # fmt: skip
+        facts.add_rows(session, [row])
+    with store.read() as session:
+        said = facts.intensities(session, "DE", hour(), now)
+        assert {(each.provider, each.signal) for each in said} == {(name, name) for name in (plans, charges)}
+        document = build(account_of(session, site, session.get_one(Job, job.id), now, whole=True))
+    assert document["signal"]["kind"] == charges
+    for charged_g in ("marginal_emissions_g", "average_emissions_g"):
+        assert document[charged_g] == pytest.approx(100.0), "one kWh at 100 g"
+    assert document["emissions_g"]["operational"] == pytest.approx(100.0)
 
 
 def test_only_the_zones_that_are_named_are_asked(tmp_path: Path, store: Store) -> None:

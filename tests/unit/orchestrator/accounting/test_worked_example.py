@@ -48,6 +48,10 @@ def _row(seq: int, cells: Mapping[str, str]) -> MeterRow:
 def example() -> Account:
     """The page's tables as facts."""
     (site,) = _table("| pue | embodied_g_per_gpu_hour | batch_size | sequence_length |")
+    told = {
+        cells["segment"]: cells
+        for cells in _table("| segment | data | forward | backward | optimizer | communication |")
+    }
     segments = [
         SegmentFacts(
             f"j-{cells['n']}",
@@ -61,6 +65,7 @@ def example() -> Account:
             int(cells["from step"]),
             int(cells["to step"]),
             gpus=2,
+            step_parts_s={part: float(parts_s) for part, parts_s in told[cells["n"]].items() if part != "segment"},
         )
         for cells in _table("| n | start | end | ended | from step | to step |")
     ]
@@ -87,6 +92,7 @@ def example() -> Account:
         ("DE",),
         step=300,
         steps=300,
+        metrics={"flops_per_token": 6_196_608},
         segments=segments,
         rows=[row for row in rows if row.job_id is not None],
         left_rows=[row for row in rows if row.job_id is None],
@@ -120,6 +126,7 @@ def test_the_page_s_steps_say_the_figures_of_its_table() -> None:
         "478.675 g",
         "186.115 g",
         "134.915 g",
+        "1.17506 MFLOP/J",
     ):
         assert figure in text
 
@@ -150,6 +157,8 @@ def test_rows_cut_and_sent_again_in_any_order_give_the_same_report(data: st.Data
     exported = list(records(report))
     assert fsum(record["energy_j"] for record in exported) == pytest.approx(document["energy_j"], rel=1e-9)
     assert fsum(document["phases"].values()) == pytest.approx(document["energy_j"], rel=1e-9)
+    training = {part: part_j for part, part_j in document["train_energy_j"].items() if part != "source"}
+    assert fsum(training.values()) == pytest.approx(document["phases"]["train"], rel=1e-9)
     charged_g = fsum(record["emissions_g"] for record in exported)
     assert charged_g == pytest.approx(document["emissions_g"]["operational"], rel=1e-9)
     assert add_up(report.facts) == report.ledger

@@ -6,6 +6,7 @@ The tests beside it turn them into JSON, text, picture and page.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from math import cos, pi
 
@@ -13,6 +14,8 @@ from cluster.api import MeterRow
 from orchestrator.accounting.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts
 from orchestrator.plan.problem import PlannedSlot
 
+STEP = {"data": 0.2, "forward": 6.1, "backward": 12.4, "optimizer": 2.2, "communication": 3.9}
+"""Seconds by part of a step, in every segment that has ended."""
 T0 = datetime(2026, 3, 1, 21, 17, 12, tzinfo=timezone.utc)
 
 
@@ -66,6 +69,7 @@ def demo() -> Account:
         SegmentFacts(f"{job}-1", 1, "DEMO", 2, "calibrate", T0 + 3 * second, T0 + 34 * second, "paused", 0, 60),
         SegmentFacts(f"{job}-2", 2, "DEMO", 2, "resume", T0 + 120 * second, T0 + 205 * second, "done", 60, 400),
     ]
+    segments = [replace(segment, step_parts_s=STEP) for segment in segments]
     rows = [r for s in segments for r in rows_of(s, job, s.ended_at, 21.0, "cpu", "estimated", 5.0, 11.0)]
     day = curve("DEMO", T0 - 12 * second, 10, 30, lambda i: 270 + 150 * cos((i - 4) / 24 * 2 * pi), provider="demo")
     return Account(
@@ -92,7 +96,20 @@ def cluster() -> Account:
         end = None if length_h is None else begin + length_h * hour
         done = round(((length_h or 5.0) - 0.1) * 110 * workers**0.9)
         segments.append(
-            SegmentFacts(f"{job}-{n}", n, zone, workers, reason, begin, end, ended, step, step + done, gpus=workers)
+            SegmentFacts(
+                f"{job}-{n}",
+                n,
+                zone,
+                workers,
+                reason,
+                begin,
+                end,
+                ended,
+                step,
+                step + done,
+                gpus=workers,
+                step_parts_s=STEP if end is not None else {},
+            )  # fmt: skip
         )
         step += done
     now = start + 37 * hour
@@ -125,7 +142,9 @@ def cluster() -> Account:
     )
     return Account(
         job, job, "running", now, start, {"DE": ZoneFacts(1.2, 26.0, 4e-5), "FR": ZoneFacts(1.35, 26.0)}, ("DE", "FR"),
-        step, 40_000, {"loss": 2.71, "tokens": 9.1e8}, segments, rows, de + fr,
+        step, 40_000, {"loss": 2.71, "tokens": 9.1e8, "parameters": 1.1e9, "flops_per_token": 7.2e9}, segments, rows,
+        de + fr,
         transfers=[Transfer(start + 18 * hour, "DE", 14_000_000_000)],
         planned=[PlannedSlot(start + a * hour, start + b * hour, "FR", 8) for a, b in ((32, 41), (52, 60))],
+        batch_size=512, sequence_length=2048,
     )  # fmt: skip

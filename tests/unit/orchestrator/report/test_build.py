@@ -20,7 +20,8 @@ KEYS = {
 }  # fmt: skip
 ADDED = {
     "notes", "overhead_j", "water_l", "site_saved_g", "observed", "revised_g", "marginal_emissions_g", "uncertainty",
-    "per_sample_j", "per_token_j",
+    "per_sample_j", "per_token_j", "samples_per_j", "tokens_per_j", "flop_per_j", "train_energy_j",
+    "average_emissions_g",
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ from orchestrator.accounting.ledger import add_up
 from orchestrator.report import draw, page, report_of, svg, text
 from orchestrator.report.page import bars
 from orchestrator.report.power import STEPS_AT_MOST, power_of
-from orchestrator.report.words import energy, figures, grams, length, percent, sentence
+from orchestrator.report.words import energy, figures, flop, grams, length, percent, sentence
 from tests.unit.orchestrator.report.accounts import cluster, demo
 
 
@@ -98,6 +98,42 @@ def test_estimates_are_labelled_on_the_page():
     assert "energy estimated" not in page(report_of(cluster()))
 
 
+def test_the_parts_of_a_step_stand_under_train_and_say_that_they_are_apportioned():
+    said = printed(demo())
+    train, data, forward = (said.index(word) for word in ("\ntrain ", "\n  data ", "\n  forward "))
+    assert train < data < forward < said.index("\ncheckpoint ")
+    assert "apportioned by time" in said
+    written = page(report_of(demo()))
+    assert written.count('<small class="apportioned">apportioned by time</small>') == 1
+    assert written.index("<span>train</span>") < written.index("<span>backward") < written.index("<span>checkpoint")
+
+
+def test_a_segment_that_runs_shows_its_training_as_not_known():
+    assert "\n  not known " in printed(cluster())
+    assert "not known" not in printed(demo())
+
+
+def test_memory_and_shares_of_one_reading_are_told_apart_from_what_is_read():
+    rows = list(demo().rows)
+    rows.append(replace(rows[0], device="dram", source="rapl", seq=99))
+    rows.append(replace(rows[0], device="gpu0", uuid="MIG-1", source="apportioned", seq=98))
+    account = replace(demo(), rows=rows)
+    said, written = printed(account), page(report_of(account))
+    assert re.search(r"0 +node-demo +memory +rapl ", said)
+    assert re.search(r"0 +node-demo +MIG-1 +apportioned ", said)
+    assert "rank 0, memory" in written
+    assert '<small class="apportioned">apportioned</small>' in written
+    console = Console(file=io.StringIO(), width=100, force_terminal=True, color_system="standard", no_color=False)
+    console.print(text(report_of(account)))
+    assert "\x1b[36mapportioned" in console.file.getvalue() and "\x1b[33mestimated" in console.file.getvalue()
+
+
+def test_work_by_joule_is_shown_where_the_model_s_flops_are_known():
+    said = printed(cluster())
+    assert re.search(r"work +\S+ [MGT]FLOP/J +the model's 7.20 GFLOP a token", said)
+    assert "FLOP" not in printed(demo())
+
+
 def test_many_workers_are_shown_by_rank_and_keep_their_joules():
     few, many = add_up(demo()), add_up(cluster())
     assert len(bars(few)) == len(few.workers)
@@ -106,6 +142,16 @@ def test_many_workers_are_shown_by_rank_and_keep_their_joules():
     assert (len(bars(add_up(wide))), bars(add_up(wide))[-1].name) == (10, "31 more")
     for ledger in (few, many, add_up(wide)):
         assert sum(bar.energy_j for bar in bars(ledger)) == pytest.approx(ledger.total.energy_j)
+
+
+def test_the_page_draws_the_grams_beside_those_of_run_now():
+    less, more = page(report_of(demo())), page(report_of(cluster()))
+    assert less.index('<div class="row less"><span>this job') < less.index(
+        '<div class="row now"><span>run-now, DEMO ×2'
+    )
+    assert '<div class="row more"><span>this job' in more
+    assert re.search(r'run-now, DEMO ×2</span><span class="track"><i style="width: 100.0%">', less)
+    assert "CO₂e against run-now" not in page(report_of(blind()))
 
 
 def test_a_job_of_many_segments_says_how_many_are_not_shown():
@@ -150,6 +196,10 @@ def test_power_keeps_the_joules_whatever_the_resolution():
         (grams(12.34), "12.3 g"),
         (grams(-1234), "-1.23 kg"),
         (grams(2.5e6), "2.50 t"),
+        (flop(0), "0 FLOP"),
+        (flop(6_196_608), "6.20 MFLOP"),
+        (flop(7.2e12), "7.20 TFLOP"),
+        (flop(None), "–"),
         (percent(0), "0 %"),
         (percent(0.01), "<0.1 %"),
         (percent(3.04), "3.0 %"),
