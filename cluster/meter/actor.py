@@ -20,7 +20,7 @@ from ray.exceptions import GetTimeoutError, RayActorError, RayError, RaySystemEr
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.api import MeterRow, Phase
-from cluster.meter import guard, nvml
+from cluster.meter import earlier, guard, nvml
 from cluster.meter.estimate import CoreWatts
 from cluster.meter.limit import Cap, Limits
 from cluster.meter.meter import Meter
@@ -44,7 +44,8 @@ class MeterActor:
     """Runs the host's Meter in its process; Ray restarts it if its thread fails."""
 
     def __init__(self, spool: str, slot_s: float) -> None:
-        kept = Spool(Path(spool), host_boot(), wait_s=LOCK_WAIT_S)
+        self._folder = Path(spool)
+        kept = Spool(self._folder, host_boot(), wait_s=LOCK_WAIT_S)
         self._meter = Meter(
             kept,
             slot_s,
@@ -75,12 +76,16 @@ class MeterActor:
         return self._meter.release(segment_id, rank)
 
     def pull(self) -> list[MeterRow]:
-        """See Meter.pull."""
-        return self._meter.pull()
+        """See Meter.pull; and what earlier boots of this host left."""
+        return earlier.pull(self._folder, host_boot()) + self._meter.pull()
 
     def acknowledge(self, keys: list[Key]) -> None:
         """See Meter.acknowledge."""
         self._meter.acknowledge(keys)
+
+    def acknowledge_earlier(self, keys: dict[str, list[Key]]) -> None:
+        """See earlier.acknowledge."""
+        earlier.acknowledge(self._folder, host_boot(), keys)
 
     def retire(self) -> None:
         """Write everything and let go of the spool, for the meter of another version to take over."""
@@ -134,6 +139,7 @@ def collect(spool: str) -> list[MeterRow]:
         if left is not None:
             rows += left.pull()
             left.close()
+        rows += earlier.pull(Path(os.path.abspath(spool)), host_boot())
     return sorted(rows, key=lambda row: (row.start, row.host_boot, row.device, row.seq))
 
 
@@ -147,6 +153,12 @@ def acknowledge(spool: str, rows: Sequence[MeterRow]) -> None:
     by_actor = {id(actor): keys[boot] for boot, actor in refs.items()}
     for _ in _ask_all(refs, lambda actor: actor.acknowledge.remote(by_actor[id(actor)])):
         pass
+    gone = {boot: keys[boot] for boot in keys.keys() - live.keys() - {host_boot()}}
+    if gone:
+        # Hosts that died and came back under another boot: each meter knows what lies in its folder.
+        _ask_all(live, lambda actor: actor.acknowledge_earlier.remote(gone))
+        if host_boot() not in live:
+            earlier.acknowledge(Path(os.path.abspath(spool)), host_boot(), gone)
     if host_boot() in keys and host_boot() not in live:
         left = _leftover(spool)
         if left is not None:

@@ -50,19 +50,27 @@ class Spool:
         self._guard = threading.RLock()
         folder.mkdir(parents=True, exist_ok=True)
         self._lock_fd = _lock(folder / f"{host_boot}.lock", wait_s)
-        self._mend()
-        self._taken = self._read_taken()
         self.state: Mapping[str, Any] | None = None
         """What the meter kept with the last batch; None in a new spool."""
+        try:
+            self._take_up()
+        except BaseException:
+            self.close()
+            raise
+        # A spool that was lost with a container must not number its rows again from 1 in the same boot, or the
+        # controller would take them for known ones. Milliseconds are ahead of any count of rows.
+        self._first_seq = int(time.time() * 1000)
+
+    def _take_up(self) -> None:
+        """Go on from what the files hold."""
+        self._mend()
+        self._taken = self._read_taken()
         self._last_seq = {device: mark.last() for device, mark in self._taken.items()}
         for batch in self._batches():
             self.state = batch["state"]
             for row in batch["rows"]:
                 device, seq = row["device"], row["seq"]
                 self._last_seq[device] = max(self._last_seq.get(device, 0), seq)
-        # A spool that was lost with a container must not number its rows again from 1 in the same boot, or the
-        # controller would take them for known ones. Milliseconds are ahead of any count of rows.
-        self._first_seq = int(time.time() * 1000)
 
     def append(self, rows: Sequence[MeterRow], state: Mapping[str, Any]) -> list[MeterRow]:
         """Write rows and state as one line, on disk when this returns; gives them numbered. OSError if not."""
