@@ -32,6 +32,15 @@ _REMEDIES = {
     "read-only": "the server takes no writes: name its primary",
 }
 """By what the server says; a server of another language gets the last word of `_remedy`."""
+_SQLITE_REMEDIES = {
+    "locked": f"another process has been writing for {BUSY_S} s; `fuser` on the file names it",
+    "readonly": "make the file and its folder writable for this user",
+    "disk is full": "free some space on its disk",
+    "disk I/O error": "look at its disk",
+    "unable to open": "mend the path, or the rights of its folder",
+    "malformed": "put a copy of it in its place",
+    "not a database": "name another file, or move this one away",
+}
 
 
 def open_engines(database: str) -> tuple[Engine, Engine]:
@@ -55,7 +64,8 @@ def told(fault: SQLAlchemyError, url: URL) -> Unavailable:
     """A failure of the database as one line: which database, what it said, and what to do."""
     said = str(fault.orig if isinstance(fault, DBAPIError) else fault).strip()
     if url.get_backend_name() == "sqlite":
-        return Unavailable(f"the store does not answer: {said}")
+        remedy = next((mend for text, mend in _SQLITE_REMEDIES.items() if text in said), "")
+        return Unavailable(f"the store {url.database} does not answer: {said}{remedy and '; '}{remedy}")
     named = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
     first = said.splitlines()[0].strip() if said else type(fault).__name__
     return Unavailable(f"the store {named.render_as_string()} does not answer: {first}; {_remedy(said)}")
