@@ -59,7 +59,7 @@ class Record:
 
     pid: int
     create_time: float
-    """Of the process `pid`, in seconds since the epoch: a reused pid has another one."""
+    """Of the process `pid`, in seconds since the host's boot, for clocks are set: a reused pid has another one."""
     token: str
     address: str
     dashboard_url: str
@@ -161,9 +161,7 @@ def _launch(folder: Path, zone: str, cpus: int | None) -> Record:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    record = Record(
-        process.pid, psutil.Process(process.pid).create_time(), token, address, dashboard_url, zone, temp_dir
-    )
+    record = Record(process.pid, _started_s(psutil.Process(process.pid)), token, address, dashboard_url, zone, temp_dir)
     # Written before Ray is up, so that a command killed now leaves nothing that `stop` cannot find.
     _write(folder, record)
     try:
@@ -252,10 +250,14 @@ def _submits(record: Record) -> bool:
 def _process(pid: int, create_time: float) -> psutil.Process | None:
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - create_time) < 0.01
+        same = abs(_started_s(process) - create_time) < 0.02
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.Error:
         return None
+
+
+def _started_s(process: psutil.Process) -> float:
+    return float(process.create_time() - psutil.boot_time())
 
 
 def _own(record: Record) -> list[psutil.Process]:

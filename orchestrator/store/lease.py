@@ -23,7 +23,7 @@ class Held(Exception):
 
 def this_process() -> str:
     """A name for this process that no other process, also a later one of the same id, has."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time():.2f}"
+    return f"{socket.gethostname()}:{os.getpid()}:{_started_s(os.getpid()):.2f}"
 
 
 def take(session: Session, holder: str, now: datetime) -> int:
@@ -60,6 +60,11 @@ def _gone(holder: str) -> bool:
     if host != socket.gethostname():
         return False
     try:
-        return abs(psutil.Process(int(pid)).create_time() - float(created)) > 0.05
+        return abs(_started_s(int(pid)) - float(created)) > 0.05
     except psutil.NoSuchProcess:
         return True
+
+
+def _started_s(pid: int) -> float:
+    """When a process began, in seconds since the host's boot: a wall clock that is set does not change it."""
+    return psutil.Process(pid).create_time() - psutil.boot_time()

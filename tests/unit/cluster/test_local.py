@@ -34,11 +34,21 @@ def test_stop_finds_nothing_where_nothing_was_started(tmp_path: Path) -> None:
 
 def test_stop_leaves_a_process_alone_that_only_has_the_pid(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        local._write(tmp_path, record(other.pid, psutil.Process(other.pid).create_time() - 60, "none"))
+        local._write(tmp_path, record(other.pid, local._started_s(psutil.Process(other.pid)) - 60, "none"))
         assert local.stop(str(tmp_path)) is False
         assert other.poll() is None
         other.communicate(b"\n")
     assert not (tmp_path / "ray.json").exists()
+
+
+@pytest.mark.parametrize("step_s", [-3600, 1, 3600])
+def test_a_process_is_still_itself_when_the_wall_clock_was_set(monkeypatch: pytest.MonkeyPatch, step_s: int) -> None:
+    began_s = local._started_s(psutil.Process())
+    boot_s = psutil.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_s + step_s)
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot_s + step_s)
+    assert psutil.Process().create_time() != pytest.approx(began_s + boot_s, abs=0.5)
+    assert local._process(os.getpid(), began_s) is not None
 
 
 def test_stop_ends_an_orphan_that_carries_the_token(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
+import psutil
 import pytest
 
 from cluster.api import MeterRow
@@ -156,6 +157,18 @@ def test_a_lease_of_a_process_that_has_ended_is_free_at_once(store: Store) -> No
     with store.write() as session:
         assert lease.take(session, holder, NOW) == 1
         assert lease.take(session, "other:2:0", NOW) == 2
+
+
+def test_a_lease_stays_with_a_process_that_lives_when_the_wall_clock_was_set(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.write() as session:
+        lease.take(session, lease.this_process(), NOW)
+        boot_s = psutil.boot_time()
+        monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_s + 1)
+        monkeypatch.setattr(psutil, "boot_time", lambda: boot_s + 1)
+        with pytest.raises(lease.Held):
+            lease.take(session, "other:2:0", NOW)
 
 
 def _submit(url: str) -> None:
