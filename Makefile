@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo install check test bench format clean
+.PHONY: demo install check test faults bench format clean
 
 demo: $(STAMP)   ## the main job, end to end, on a generated grid
 	$(BIN)/lowtide demo --out demo-out
@@ -26,7 +26,10 @@ check: $(STAMP)  ## exactly what CI checks
 
 test: $(STAMP)   ## unit tests first: they fail in seconds
 	$(BIN)/python -m pytest tests/unit
-	$(BIN)/python -m pytest tests/integration
+	$(BIN)/python -m pytest tests/integration tests/faults
+
+faults: $(STAMP) ## fifty rounds of faults while jobs train on a cluster of several nodes; SEED and ROUNDS choose others
+	$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),50) --seed $(or $(SEED),1)
 
 bench: $(STAMP)  ## speed and memory, as ratios within one run
 	$(BIN)/python -m tests.bench

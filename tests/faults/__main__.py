@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +30,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=sorted(KINDS), help="draw from these alone, in this order")
     parser.add_argument("--keep", action="store_true", help="leave the folder for inspection")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(3))  # so that what was started is ended
     folder = Path(tempfile.mkdtemp(prefix="lowtide-faults-"))
     campaign = Campaign(folder, given.seed)
     try:
