@@ -11,6 +11,8 @@ from math import fsum
 from orchestrator.accounting.account import Account, own_rows
 
 UNMETERED_AT_MOST = 0.01
+LEAST_PER_TOKEN_J = 1e-12
+"""Of less than that no sensor tells anything, and its inverse is no figure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +54,10 @@ def efficiency_of(facts: Account) -> Efficiency | None:
     seconds = fsum((row.end - row.start).total_seconds() for row in rows)
     energy_j = fsum(row.energy_j or 0.0 for row in rows)
     steps = sum(max(0, s.end_step - s.start_step) for s in facts.segments if s.segment_id in segments)
-    if not facts.batch_size or not steps or not energy_j or blind_s > UNMETERED_AT_MOST * seconds:
+    if not facts.batch_size or not steps or blind_s > UNMETERED_AT_MOST * seconds:
         return None
     per_sample_j = energy_j / (steps * facts.batch_size)
+    if per_sample_j < LEAST_PER_TOKEN_J * (facts.sequence_length or 1):
+        return None
     per_token_j = per_sample_j / facts.sequence_length if facts.sequence_length else None
     return Efficiency(per_sample_j, per_token_j, facts.metrics.get("flops_per_token"))

@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 
 from jobs.spec import JobSpec
 from orchestrator.plan.problem import Mode, OperatingPoint, PauseCost
-from orchestrator.store.schema import Job, LedgerRow, Segment
+from orchestrator.store import draws
+from orchestrator.store.schema import Job, Segment
 
 CALIBRATION_STEPS = 20
 CALIBRATION_S = 120.0
@@ -102,21 +103,8 @@ def _variation(by_mode: Mapping[Mode, Sequence[Segment]]) -> float:
 
 def _train_power_w(session: Session, segment_ids: Sequence[str]) -> float | None:
     """Mean watts of all workers together while they trained; None before the first row is in."""
-    rows = session.execute(
-        select(LedgerRow.segment_id, LedgerRow.rank, LedgerRow.start, LedgerRow.end, LedgerRow.energy_j).where(
-            LedgerRow.segment_id.in_(segment_ids),
-            LedgerRow.phase == "train",
-            LedgerRow.rank >= 0,
-            LedgerRow.energy_j.is_not(None),
-        )
-    ).all()
-    energy_j, spans_s = 0.0, defaultdict[str, dict[int, float]](lambda: defaultdict(float))
-    for segment_id, rank, start, end, row_j in rows:
-        assert segment_id is not None and rank is not None and row_j is not None  # as the query asks
-        energy_j += row_j
-        spans_s[segment_id][rank] += (end - start).total_seconds()
-    # Ranks train at the same time: the time of a segment is that of its longest-metered rank.
-    duration_s = sum(max(by_rank.values()) for by_rank in spans_s.values())
+    trained = draws.trained(session, segment_ids).values()
+    energy_j, duration_s = sum(total_j for total_j, _ in trained), sum(longest_s for _, longest_s in trained)
     return energy_j / duration_s if duration_s > 0 else None
 
 

@@ -59,13 +59,14 @@ def append(session: Session, table: Linked, contents: Iterable[dict[str, Any]]) 
     if end is None:
         end = ChainEnd(name=name, length=0, link=FIRST_LINK)
         session.add(end)
-    linked = []
-    for content in contents:
-        end.link = link(end.link, content)
-        end.length += 1
-        linked.append({**content, "place": end.length, "link": end.link})
+    linked: list[dict[str, Any]] = []
+    last = end.link
+    for place, content in enumerate(contents, end.length + 1):
+        last = link(last, content)
+        linked.append({**content, "place": place, "link": last})
+    end.link, end.length = last, end.length + len(linked)
     if linked:
-        session.execute(insert(table), linked)
+        session.execute(insert(table.__table__), linked)  # type: ignore[arg-type]  # a declarative class has a Table
     session.flush()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError, SQLAlchemyError
 
 from jobs.spec import InputError, Unavailable
 
@@ -31,7 +31,7 @@ _REMEDIES = {
     "no schema has been": "make its user the database's owner: ALTER DATABASE … OWNER TO …",
     "read-only": "the server takes no writes: name its primary",
 }
-"""By what the server says; a server of another language gets the last word of `_remedy`."""
+"""By what the server says, in English."""
 _SQLITE_REMEDIES = {
     "locked": f"another process has been writing for {BUSY_S} s; `fuser` on the file names it",
     "readonly": "make the file and its folder writable for this user",
@@ -68,12 +68,11 @@ def told(fault: SQLAlchemyError, url: URL) -> Unavailable:
         return Unavailable(f"the store {url.database} does not answer: {said}{remedy and '; '}{remedy}")
     named = URL.create("postgresql", url.username, None, url.host, url.port, url.database)
     first = said.splitlines()[0].strip() if said else type(fault).__name__
-    return Unavailable(f"the store {named.render_as_string()} does not answer: {first}; {_remedy(said)}")
-
-
-def _remedy(said: str) -> str:
-    fitting = (remedy for text, remedy in _REMEDIES.items() if text in said)
-    return next(fitting, "start the server, or mend the site file's `database`")
+    remedy = next((words for text, words in _REMEDIES.items() if text in said), "")
+    if not remedy and isinstance(fault, OperationalError):
+        remedy = "start the server, or mend the site file's `database`"
+    line = f"the store {named.render_as_string()} does not answer: {first}"
+    return Unavailable(f"{line}; {remedy}" if remedy else line)
 
 
 def _parsed(database: str) -> URL:

@@ -7,37 +7,48 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 
-from sqlalchemy import func, or_, select, tuple_
+from sqlalchemy import TextClause, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from cluster.api import MeterRow
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.signal.measured import Measured
-from orchestrator.store import chain
+from orchestrator.store import chain, draws
 from orchestrator.store.schema import IntensityRow, LedgerRow, Segment
 
 _FIELDS = tuple(MeterRow.__dataclass_fields__)
-_BATCH = 200
+_BATCH = 500
+_Key = tuple[str, str, int]
 _LOOK_BACK = timedelta(days=2)
 
 
 def add_rows(session: Session, rows: Sequence[MeterRow]) -> int:
     """Append the rows that the ledger does not have yet; returns how many were new."""
-    new = 0
-    for first in range(0, len(rows), _BATCH):
-        batch = {(row.host_boot, row.device, row.seq): row for row in rows[first : first + _BATCH]}
-        key = tuple_(LedgerRow.host_boot, LedgerRow.device, LedgerRow.seq)
-        known = {
-            tuple(found)
-            for found in session.execute(
-                select(LedgerRow.host_boot, LedgerRow.device, LedgerRow.seq).where(key.in_(batch))
-            )
-        }
-        fresh = [{name: getattr(row, name) for name in _FIELDS} for at, row in batch.items() if at not in known]
-        chain.append(session, LedgerRow, fresh)
-        new += len(fresh)
-    return new
+    sent = {(row.host_boot, row.device, row.seq): row for row in rows}
+    known = _known(session, list(sent))
+    fresh = [row for at, row in sent.items() if at not in known]
+    chain.append(session, LedgerRow, [vars(row) for row in fresh])
+    draws.add(session, fresh)
+    return len(fresh)
+
+
+def _known(session: Session, keys: Sequence[_Key]) -> set[_Key]:
+    """Those of the keys that the ledger has: each is looked up by the index, which `IN` on a tuple would not use."""
+    found: set[_Key] = set()
+    for first in range(0, len(keys), _BATCH):
+        batch = keys[first : first + _BATCH]
+        bound = {f"{part}{n}": value for n, key in enumerate(batch) for part, value in zip("hds", key, strict=True)}
+        found.update(tuple(row) for row in session.execute(_look_up(len(batch)), bound))
+    return found
+
+
+@lru_cache(maxsize=4)
+def _look_up(count: int) -> TextClause:
+    keys = ", ".join(f"(:h{n}, :d{n}, :s{n})" for n in range(count))
+    on = "l.host_boot = k.column1 AND l.device = k.column2 AND l.seq = k.column3"
+    return text(f"SELECT l.host_boot, l.device, l.seq FROM (VALUES {keys}) AS k JOIN ledger_rows AS l ON {on}")
 
 
 def rows_of(session: Session, job_id: str) -> list[MeterRow]:

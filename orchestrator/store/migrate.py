@@ -6,6 +6,8 @@ store.py calls it whenever it opens a store.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -14,6 +16,7 @@ from sqlalchemy import (
     Column,
     Connection,
     DateTime,
+    Float,
     Index,
     Integer,
     MetaData,
@@ -80,6 +83,81 @@ def _power_limits(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE segments ADD COLUMN power_limit_refused TEXT")
 
 
+def _fleets(connection: Connection) -> None:
+    """To 5: how jobs that share GPUs were planned together, and what the zones have."""
+    tables = MetaData()
+    Table(
+        "fleets",
+        tables,
+        Column("kind", String(10), primary_key=True),
+        Column("checked_at", DateTime(timezone=True), nullable=False),
+        Column("made_from", String(64), nullable=False),
+        Column("zones", JSON, nullable=False),
+        Column("jobs", Integer, nullable=False),
+        Column("emissions_g", Float, nullable=False),
+        Column("bound_g", Float, nullable=False),
+        Column("missed", JSON, nullable=False),
+    )
+    Table(
+        "capacities",
+        tables,
+        Column("zone", String(80), primary_key=True),
+        Column("seen_at", DateTime(timezone=True), nullable=False),
+        Column("gpus", Float, nullable=False),
+        Column("cpus", Float, nullable=False),
+    )
+    tables.create_all(connection)
+
+
+def _running_sums(connection: Connection) -> None:
+    """To 6: running sums of the ledger, made from its rows."""
+    sums = Table(
+        "draws",
+        MetaData(),
+        Column("segment_id", String(140), primary_key=True),
+        Column("rank", Integer, primary_key=True),
+        Column("device", String(80), primary_key=True),
+        Column("job_id", String(120), nullable=False, index=True),
+        Column("energy_j", Float, nullable=False),
+        Column("train_j", Float, nullable=False),
+        Column("train_s", Float, nullable=False),
+        Column("last_start", DateTime(timezone=True), nullable=False),
+        Column("last_end", DateTime(timezone=True), nullable=False),
+        Column("last_j", Float),
+    )
+    sums.metadata.create_all(connection)
+    rows = Table("ledger_rows", MetaData(), autoload_with=connection)
+    metered = and_(rows.c.job_id.is_not(None), rows.c.segment_id.is_not(None), rows.c["rank"].is_not(None))
+    query = select(rows).where(metered).order_by(rows.c.segment_id, rows.c["end"])
+    for segment_id, own in groupby(connection.execute(query).mappings(), itemgetter("segment_id")):
+        by_key: dict[tuple[int, str], dict[str, Any]] = {}
+        for row in own:
+            known = by_key.setdefault((row["rank"], row["device"]), {"energy_j": 0.0, "train_j": 0.0, "train_s": 0.0})
+            known |= {"job_id": row["job_id"], "last_start": row["start"], "last_end": row["end"]}
+            known["last_j"] = row["energy_j"]
+            if row["energy_j"] is not None:
+                known["energy_j"] += row["energy_j"]
+                if row["phase"] == "train":
+                    known["train_j"] += row["energy_j"]
+                    known["train_s"] += (row["end"] - row["start"]).total_seconds()
+        for (rank, device), known in by_key.items():
+            known |= {"segment_id": segment_id, "rank": rank, "device": device}
+        connection.execute(insert(sums), list(by_key.values()))
+
+
+def _losses(connection: Connection) -> None:
+    """To 7: the loss of running jobs is kept by time, from now on."""
+    progress = Table(
+        "progress",
+        MetaData(),
+        Column("job_id", String(120), primary_key=True),
+        Column("at", DateTime(timezone=True), primary_key=True),
+        Column("step", Integer, nullable=False),
+        Column("loss", Float, nullable=False),
+    )
+    progress.create(connection)
+
+
 _CHAINED = {"ledger_rows": ("host_boot", "device", "seq"), "intensities": ("id",)}
 
 
@@ -107,7 +185,14 @@ def _link_all(connection: Connection, name: str, key: tuple[str, ...]) -> None:
     connection.execute(insert(ends).values(name=name, length=len(linked), link=before))
 
 
-MIGRATIONS: dict[int, Migration] = {1: _forecasts_by_purpose, 2: _chained, 3: _power_limits}
+MIGRATIONS: dict[int, Migration] = {
+    1: _forecasts_by_purpose,
+    2: _chained,
+    3: _power_limits,
+    4: _fleets,
+    5: _running_sums,
+    6: _losses,
+}
 """From a version to the one after it. Version 1 is the first; a step never edits what an earlier one did."""
 
 VERSION = 1 + len(MIGRATIONS)

@@ -170,6 +170,24 @@ class LedgerRow(Table):
     )
 
 
+class Draw(Table):
+    """Running sums of the ledger rows of one rank and device in a segment, for passes over many jobs: see draws.py."""
+
+    __tablename__ = "draws"
+    segment_id: Mapped[str] = mapped_column(String(140), primary_key=True)
+    rank: Mapped[int] = mapped_column(primary_key=True)
+    device: Mapped[str] = mapped_column(String(80), primary_key=True)
+    job_id: Mapped[str] = mapped_column(String(120), index=True)
+    energy_j: Mapped[float] = mapped_column(Float)
+    train_j: Mapped[float] = mapped_column(Float)
+    train_s: Mapped[float] = mapped_column(Float)
+    """Metered seconds of phase `train`."""
+    last_start: Mapped[datetime]
+    last_end: Mapped[datetime]
+    last_j: Mapped[float | None] = mapped_column(Float)
+    """Of the newest row; None is unmetered."""
+
+
 class IntensityRow(Table):
     """What a provider said of one slot of the past; a revision is a further row with a later `fetched_at`."""
 
@@ -267,6 +285,16 @@ class Lease(Table):
     holder: Mapped[str] = mapped_column(String(255))
     epoch: Mapped[int]
     expires_at: Mapped[datetime]
+
+
+class ProgressRow(Table):
+    """A job's loss at a moment, a thin series: see progress.py."""
+
+    __tablename__ = "progress"
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    at: Mapped[datetime] = mapped_column(primary_key=True)
+    step: Mapped[int]
+    loss: Mapped[float] = mapped_column(Float)
 
 
 class Event(Table):

@@ -9,7 +9,9 @@ from sqlalchemy import Connection, text
 
 
 def unchained(connection: Connection) -> None:
-    """As version 2 left it: no chains, no power limits."""
+    """As version 2 left it: no chains, no power limits, no fleets, no running sums, no losses."""
+    for table in ("fleets", "capacities", "draws", "progress"):
+        connection.execute(text(f"DROP TABLE {table}"))
     for column in ("power_limit_w", "power_limit_refused"):
         connection.execute(text(f"ALTER TABLE segments DROP COLUMN {column}"))
     for name in ("ledger_rows_by_place", "intensities_by_place", "ledger_rows_by_uuid_and_start"):
