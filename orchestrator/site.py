@@ -153,6 +153,11 @@ class Site(Section):
         return self.database or f"sqlite:///{self.state / 'lowtide.db'}"
 
     @property
+    def history_s(self) -> float:
+        """How far apart the points of a job's history are: a minute, less where slots are squeezed."""
+        return min(60.0, max(1.0, self.slot_s / 15))
+
+    @property
     def spool(self) -> str:
         """Folder on each host where its meter keeps rows until the controller has them."""
         return str(self.state / "spool")

@@ -95,6 +95,15 @@ class Neighbour:
     end: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class LossAt:
+    """The newest loss that a running job told, and its step."""
+
+    at: datetime
+    step: int
+    loss: float
+
+
 @dataclass(frozen=True)
 class Account:
     """All facts that a report on one job is made from; `at` is the moment of the report."""
@@ -128,6 +137,8 @@ class Account:
     """What is known of marginal intensities, whatever charges."""
     average: Sequence[Intensity] = ()
     """What is known of average intensities, whatever charges."""
+    losses: Sequence[LossAt] = ()
+    """Oldest first, a thin series: for loggers alone."""
     batch_size: int | None = None
     sequence_length: int | None = None
     project: str | None = None

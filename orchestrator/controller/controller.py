@@ -21,7 +21,7 @@ from orchestrator.controller.room import Room
 from orchestrator.controller.settle import settle
 from orchestrator.controller.write import Order, stands, write
 from orchestrator.site import Site
-from orchestrator.store import Store, facts, lease
+from orchestrator.store import Store, facts, lease, progress
 from orchestrator.store.jobs import active_jobs, running_segments, spec_of
 from orchestrator.store.schema import Job
 
@@ -98,6 +98,7 @@ class Controller:
             with self._writing() as session:
                 facts.add_rows(session, rows)
                 settle(session, views, now)
+                progress.keep(session, views, self._site.history_s)
             # Only what is committed is acknowledged: after a crash in between, the meters send it again.
             cluster.acknowledge(self._site.spool, rows)
         except Unavailable as fault:

@@ -18,7 +18,7 @@ from orchestrator.plan.record import observed_in, read
 from orchestrator.signal.chain import PURPOSES
 from orchestrator.signal.forecast import Kind, Signal
 from orchestrator.site import Site
-from orchestrator.store import facts, forecasts
+from orchestrator.store import facts, forecasts, progress
 from orchestrator.store.jobs import segments_of, spec_of
 from orchestrator.store.schema import IntensityRow, Job, Segment
 
@@ -57,6 +57,7 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
         observed=observed_in(job.plan) if job.plan else None,
         neighbours=_neighbours(session, job.id, rows, zones, now),
         left_rows=facts.left_rows(session, job.id, rows) if whole else (),
+        losses=progress.points(session, job.id) if whole else (),
         marginal=_by_signal(session, "marginal", zones, job.submitted_at, end) if whole else (),
         average=_by_signal(session, "average", zones, job.submitted_at, end) if whole else (),
         batch_size=spec.training.batch_size if spec.training else None,
