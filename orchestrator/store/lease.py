@@ -33,7 +33,8 @@ def take(session: Session, holder: str, now: datetime) -> int:
         lease = Lease(one=1, holder=holder, epoch=1, expires_at=now)
         session.add(lease)
     elif lease.holder != holder:
-        if lease.expires_at > now and not _gone(lease.holder):
+        # One that runs out later than any was ever given was given before the clock was set back.
+        if now < lease.expires_at <= now + timedelta(seconds=2 * LEASE_S) and not _gone(lease.holder):
             raise Held(lease.holder)
         lease.holder, lease.epoch = holder, lease.epoch + 1
     lease.expires_at = now + timedelta(seconds=LEASE_S)

@@ -109,11 +109,7 @@ class Campaign:
     def _trains(self) -> Seen:
         while True:
             job_id = self._ground.current()
-            seen = self._ground.until(
-                "training begins",
-                job_id,
-                lambda job_id=job_id: self._ground.training(job_id) or self._ground.done(job_id),
-            )
+            seen = self._ground.until("training begins", job_id, partial(self._training_or_done, job_id))
             if isinstance(seen, Seen):
                 return seen
 

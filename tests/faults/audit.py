@@ -13,7 +13,7 @@ from itertools import pairwise
 from typing import Any
 
 from orchestrator.store.schema import LedgerRow
-from tests.faults.ground import SHAPES, Ground
+from tests.faults.ground import SHAPES, WORKERS, Ground
 from tests.nvml.curves import energy_j
 
 Key = tuple[str, str, int]
@@ -81,7 +81,7 @@ def audit(ground: Ground, spooled: Spooled) -> list[str]:
             found.append(f"row {_key(row)}: the ledger has {row.energy_j} J, the meter wrote {said['energy_j']} J")
     for index, shape in enumerate(SHAPES):
         found += _against_the_counter(index, shape, rows)
-    return found
+    return found + [text for job_id in ground.jobs for text in _unmetered(ground, job_id, rows)]
 
 
 def ledger(ground: Ground) -> list[LedgerRow]:
@@ -92,6 +92,18 @@ def ledger(ground: Ground) -> list[LedgerRow]:
 
 def _key(row: LedgerRow) -> Key:
     return row.host_boot, row.device, row.seq
+
+
+def _unmetered(ground: Ground, job_id: str, rows: list[LedgerRow]) -> list[str]:
+    """Ranks of segments that trained and were charged for nothing."""
+    charged = {(row.segment_id, row.rank, row.uuid is not None) for row in rows}
+    trained = [segment.id for segment in ground.site.segments(job_id) if segment.trained_steps > 0]
+    wanted = [(name, rank, True) for name in trained for rank in range(WORKERS)] + [
+        (name, -1, False) for name in trained
+    ]
+    return [
+        f"{name}: rank {rank} was charged for nothing" for name, rank, on in wanted if (name, rank, on) not in charged
+    ]
 
 
 def _against_the_counter(index: int, shape: str, rows: list[LedgerRow]) -> list[str]:

@@ -149,6 +149,12 @@ def test_the_lease_has_one_holder_and_a_growing_epoch(store: Store) -> None:
         assert lease.take(session, "elsewhere:1:0", later) == 3
 
 
+def test_a_lease_from_before_the_clock_was_set_back_holds_nobody_up(store: Store) -> None:
+    with store.write() as session:
+        lease.take(session, "elsewhere:1:0", NOW + timedelta(hours=1))
+        assert lease.take(session, "other:2:0", NOW) == 2
+
+
 def test_a_lease_of_a_process_that_has_ended_is_free_at_once(store: Store) -> None:
     child = multiprocessing.get_context("spawn").Process(target=os.getpid)
     child.start()
