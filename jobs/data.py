@@ -22,6 +22,17 @@ Batch = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Micro:
+    """What a worker takes at once."""
+
+    first: int
+    """Global number of the first sample: step x global batch + place in the batch, the same at every width."""
+    samples: NDArray[np.int64]
+    """Which samples of the training part these are."""
+    rows: Batch
+
+
+@dataclass(frozen=True)
 class Samples:
     """Windows of `length` + 1 tokens that overlap by one, so that each token but the first is predicted once.
 
@@ -101,15 +112,16 @@ def micro_size(training: Training, world_size: int) -> int:
     return max(size for size in range(1, min(part, training.micro_batch_size) + 1) if part % size == 0)
 
 
-def feed(samples: Samples, training: Training, rank: int, world_size: int) -> Callable[[int], Iterator[Batch]]:
+def feed(samples: Samples, training: Training, rank: int, world_size: int) -> Callable[[int], Iterator[Micro]]:
     """A function from a step's number (0 is the first) to this rank's micro-batches of it."""
     micro = micro_size(training, world_size)
 
-    def batches(step: int) -> Iterator[Batch]:
+    def batches(step: int) -> Iterator[Micro]:
         numbers = share(step * training.batch_size, training.batch_size, rank, world_size)
         picked = pick(numbers, training.seed, len(samples))
         for start in range(0, len(picked), micro):
-            yield samples.take(picked[start : start + micro])
+            mine = picked[start : start + micro]
+            yield Micro(numbers.start + start, mine, samples.take(mine))
 
     return batches
 

@@ -197,7 +197,18 @@ class JobSpec(Section):
                 f"workers.count: no count from {low} to {high} divides training.batch_size {self.training.batch_size}; "
                 "change one of them"
             )
+        if len(self.worker_counts()) > 1:
+            self._check_elastic()
         return self
+
+    def _check_elastic(self) -> None:
+        """Refuse a range of workers with an optimizer whose state no other width can take up."""
+        zero = self.deepspeed.get("zero_optimization", {})
+        kind = str(self.deepspeed.get("optimizer", {}).get("type", "AdamW"))
+        if self.zero_stage() == 3 and kind.lower() not in ("adam", "adamw"):
+            raise ValueError(f"workers.count: {kind} cannot change its width at ZeRO stage 3; give one count, or AdamW")
+        if zero.get("offload_optimizer", {}).get("device") == "nvme":
+            raise ValueError("workers.count: an optimizer on nvme cannot change its width; give one count")
 
     def worker_counts(self) -> tuple[int, ...]:
         """The worker counts that the job may run at: those of the range that divide the global batch."""

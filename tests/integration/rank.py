@@ -1,6 +1,6 @@
 """One rank of several jobs without Ray: what torchrun would start, for tests that need real ranks and nothing else.
 In: a folder, the rank, the worker count, and jobs as NAME:STOP (stop once so many steps are done; 0 never), each
-with NAME/spec.json in the folder. Out: NAME/outcome-rank-N.json. test_resume_bitwise.py starts it once for each rank.
+with NAME/spec.json in the folder. Out: NAME/outcome-rank-N.json. ranks.py starts it once for each rank.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Recorder:
         self.stop_at = stop_at
         self.step = 0
         self.phases: list[str] = []
+        self.notes: list[str] = []
         self.losses: dict[int, float] = {}
 
     def phase(self, name: Phase) -> None:
@@ -37,6 +38,10 @@ class Recorder:
 
     def stop_wanted(self) -> bool:
         return 0 < self.stop_at <= self.step
+
+    def note(self, text: str) -> None:
+        if text or self.notes:
+            self.notes.append(text)
 
     def stepped(self, step: int, steps: int, loss: float | None, trained_steps: int, trained_s: float) -> None:
         self.step = step
@@ -56,7 +61,7 @@ def main(folder: Path, rank: int, world_size: int, jobs: list[str]) -> None:
             told["outcome"] = asdict(run(spec, place, watch))
         except LowtideError as fault:
             told["error"] = f"{type(fault).__name__}: {fault}"
-        told |= {"phases": watch.phases, "losses": watch.losses, "step": watch.step}
+        told |= {"phases": watch.phases, "notes": watch.notes, "losses": watch.losses, "step": watch.step}
         (folder / name / f"outcome-rank-{rank}.json").write_text(json.dumps(told))
     dist.destroy_process_group()
 

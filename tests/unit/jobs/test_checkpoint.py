@@ -159,7 +159,6 @@ def spec_with(**changes: object) -> JobSpec:
     ("changes", "workers", "digest", "message"),
     [
         ({"deepspeed": {"zero_optimization": {"stage": 3}}}, 2, "d", "deepspeed.zero_optimization.stage: 3 was 2"),
-        ({}, 4, "d", "workers.count: step-00000001 was written by 2 workers and 4 cannot take it up"),
         ({}, 2, "other", "data.files: the text differs"),
         ({"training": {"steps": 10, "batch_size": 16}}, 2, "d", "training.batch_size: 16 was 8"),
     ],
@@ -172,6 +171,22 @@ def test_a_changed_job_is_refused_with_the_field(
     with pytest.raises(InputError) as caught:
         resume.fits(resume.essentials(spec_with(**changes), workers, digest), found)
     assert message in str(caught.value)
+
+
+def test_another_width_may_go_on_from_a_checkpoint_and_is_told(tmp_path: Path) -> None:
+    found = checkpoint.Published(tmp_path, 1, {"essentials": resume.essentials(spec_with(), 2, "d")}, 0)
+    for workers in (1, 2, 4):
+        now = resume.essentials(spec_with(), workers, "d")
+        resume.fits(now, found)
+        assert resume.is_resize(now, found) == (workers != 2)
+
+
+def test_a_universal_form_goes_when_the_next_checkpoint_is_published(tmp_path: Path) -> None:
+    folder = save(tmp_path, 1).folder
+    folder.with_name(folder.name + ".universal").mkdir()
+    assert newest_step(tmp_path) == 1
+    save(tmp_path, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["published.json", "step-00000001", "step-00000002"]
 
 
 def test_more_steps_and_another_learning_rate_may_go_on_from_a_checkpoint(tmp_path: Path) -> None:

@@ -36,8 +36,10 @@ def test_the_global_batch_is_the_same_at_every_width(workers: int, size: int, st
 
     def rows(width: int) -> list[list[int]]:
         batches = [batch for rank in range(width) for batch in feed(samples, training, rank, width)(step)]
-        assert {len(batch) for batch in batches} == {micro_size(training, width)}
-        return [row.tolist() for batch in batches for row in batch]
+        assert {len(batch.rows) for batch in batches} == {micro_size(training, width)}
+        numbers = [number for batch in batches for number in range(batch.first, batch.first + len(batch.rows))]
+        assert numbers == list(range(step * 12, step * 12 + 12))
+        return [row.tolist() for batch in batches for row in batch.rows]
 
     assert rows(workers) == rows(1)
 

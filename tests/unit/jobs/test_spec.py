@@ -75,6 +75,24 @@ def test_a_stored_spec_is_read_back_as_it_was(folder: Path) -> None:
     assert JobSpec.model_validate(spec.to_json()) == spec
 
 
+@pytest.mark.parametrize(
+    ("zero", "message"),
+    [
+        ({"stage": 3}, "workers.count: SGD cannot change its width at ZeRO stage 3; give one count, or AdamW"),
+        ({"stage": 2, "offload_optimizer": {"device": "nvme"}}, "an optimizer on nvme cannot change its width"),
+    ],
+)
+def test_an_optimizer_that_no_other_width_can_take_up_is_refused_with_a_range(
+    folder: Path, zero: dict[str, Any], message: str
+) -> None:
+    change = {"deepspeed.zero_optimization": zero, "deepspeed.optimizer": {"type": "SGD", "params": {"lr": 0.1}}}
+    with pytest.raises(InputError) as caught:
+        read_spec(written(folder, change))
+    assert message in str(caught.value)
+    assert read_spec(written(folder, {**change, "workers.count": 2})).worker_counts() == (2,)
+    assert read_spec(written(folder, {**change, "deepspeed.zero_optimization": {"stage": 1}})).zero_stage() == 1
+
+
 def test_the_deadline_counts_from_submission_or_is_a_time(folder: Path) -> None:
     at = datetime(2026, 3, 1, tzinfo=timezone.utc)
     assert read_spec(written(folder, {})).finish_by_at(at) == at + timedelta(hours=36)

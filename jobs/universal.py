@@ -1,0 +1,224 @@
+"""A checkpoint in universal form: whole tensors by parameter name, which any number of workers can take up.
+In: a published checkpoint. Out: DeepSpeed's universal checkpoint of it, in a folder of its own beside it.
+jobs.resume asks for it where the worker count has changed; next, jobs.engine loads it.
+
+    <checkpoints>/step-00000120.universal/           zero/<parameter>/{fp32,exp_avg,exp_avg_sq,step}.pt, manifest.json
+    <checkpoints>/step-00000120.universal.partial/   being written, or left by a crash: never read
+
+Each rank writes some of the parameters, straight from the memory-mapped shards of all ranks: every byte is read once
+and written once, where DeepSpeed's converter, in one process, goes by way of a file for each fragment. The tensors are
+the same (tests/integration/test_resize.py). Format: Lian et al. 2024, Universal Checkpointing (arXiv:2406.18820).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jobs import checkpoint
+from jobs.checkpoint import Published, Sealed
+from jobs.spec import InputError, JobFault
+
+ADAM = {"fp32", "exp_avg", "exp_avg_sq"}
+"""What DeepSpeed takes up at stage 3; at stages 1 and 2 any state will do that is sharded as the weights are."""
+_WRITERS = 4
+
+
+def is_sharded(found: Published) -> bool:
+    """Whether the optimizer lies in a shard for each worker; what stage 0 writes any number of workers can load."""
+    return bool(_shard_files(found.folder))
+
+
+def folder_of(found: Published) -> Path:
+    """Where the universal form of a checkpoint lies."""
+    return found.folder.with_name(found.folder.name + ".universal")
+
+
+def prepare(found: Published) -> bool:
+    """True where a sound universal form lies there already; else an empty partial does. Call it on one rank."""
+    if checkpoint.sound(folder_of(found)) is not None:
+        return True
+    partial = _partial_of(found)
+    for stale in (folder_of(found), partial):
+        shutil.rmtree(stale, ignore_errors=True)
+    (partial / "zero").mkdir(parents=True)
+    checkpoint.write_atomically(partial / checkpoint.META, {**found.meta, "universal": True})
+    return False
+
+
+def convert(found: Published, rank: int = 0, world_size: int = 1) -> None:
+    """Write this rank's share of the parameters; rank 0 writes what they have in common, too.
+
+    Talks to no other rank. InputError where the optimizer keeps what has no universal form, JobFault where shards of
+    the checkpoint do not make whole parameters.
+    """
+    before, there = found.meta["essentials"]["workers.count"], len(_shard_files(found.folder))
+    if before != there:
+        raise JobFault(f"{found.folder}: {there} shards lie there of {before} workers; restore the folder or remove it")
+    shards, zero = _Shards(found.folder), _partial_of(found) / "zero"
+    if rank == 0:
+        torch.save(shards.common(), zero / "optimizer_state.pt")
+        torch.save(shards.model_state(), zero.parent / shards.model_file.name)
+    with ThreadPoolExecutor(max_workers=_WRITERS) as pool:
+        list(pool.map(lambda name: shards.write(name, zero), shares(shards.sizes, world_size)[rank]))
+
+
+def publish(found: Published, sealed: Mapping[str, Sealed]) -> int:
+    """Give the sealed partial its name, so that it counts; its size in bytes. Call it on one rank."""
+    partial, target = _partial_of(found), folder_of(found)
+    checkpoint.write_manifest(partial, found.step, sealed)
+    partial.rename(target)
+    checkpoint.sync_folder(target.parent)
+    return sum(file.size_bytes for file in sealed.values())
+
+
+def seal(found: Published, rank: int = 0, world_size: int = 1) -> dict[str, Sealed]:
+    """Flush and checksum this rank's share of the files, once every rank has written."""
+    return checkpoint.seal(_partial_of(found), rank, world_size)
+
+
+def shares(sizes: Mapping[str, int], world_size: int) -> list[list[str]]:
+    """Names dealt to the ranks, the largest first, each to the rank that has least; the same on every rank."""
+    dealt: list[list[str]] = [[] for _ in range(world_size)]
+    loads = [0] * world_size
+    for name in sorted(sizes, key=lambda name: (-sizes[name], name)):
+        rank = loads.index(min(loads))
+        dealt[rank].append(name)
+        loads[rank] += sizes[name]
+    return dealt
+
+
+def _partial_of(found: Published) -> Path:
+    return found.folder.with_name(found.folder.name + ".universal.partial")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """One flat group of parameters in one shard: its states by name, and where a parameter's piece begins in them."""
+
+    states: Mapping[str, torch.Tensor]
+    step: Any
+    pieces: Mapping[str, tuple[int, int]]
+    """(start, count) of elements, by parameter."""
+
+
+class _Shards:
+    """The optimizer's shards of a checkpoint of ZeRO 1, 2 or 3, memory-mapped: what is read is what is asked for."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.model_file = folder, _model_file(folder)
+        self.model = _open(self.model_file)
+        self._optimizers = [_open(path)["optimizer_state_dict"] for path in _shard_files(folder)]
+        self._weights_too = int(self._optimizers[0]["zero_stage"]) == 3
+        shapes: Iterable[Mapping[str, Any]] = self.model["param_shapes"]
+        self._shapes = {
+            name: (group, tuple(shape)) for group, named in enumerate(shapes) for name, shape in named.items()
+        }
+        self.sizes = {name: math.prod(shape) for name, (_, shape) in self._shapes.items()}
+        self._groups = [self._read(rank) for rank in range(len(self._optimizers))]
+        self._check_states()
+
+    def common(self) -> dict[str, Any]:
+        """What the shards agree on: loss scale, clipping, hyperparameters, and at stage 3 the optimizer's step."""
+        first = self._optimizers[0]
+        if self._weights_too:
+            base = first["optimizer_state_dict"]
+            steps = {group: {"step": state.get("step")} for group, state in base["state"].items()}
+            rest = {
+                key: value for key, value in first.items() if key not in ("fp32_flat_groups", "optimizer_state_dict")
+            }
+            groups = base["param_groups"]
+            return {**rest, "optimizer_state_dict": {"state": steps, "param_groups": groups}, "param_groups": groups}
+        sharded = {"base_optimizer_state", "param_slice_mappings", "single_partition_of_fp32_groups"}
+        rest = {key: value for key, value in first.items() if key not in sharded}
+        return {**rest, "param_groups": first["base_optimizer_state"]["param_groups"]}
+
+    def model_state(self) -> dict[str, Any]:
+        """Rank 0's model state without the weights, which lie in the parameters' files or are frozen; buffers stay."""
+        buffers = {name: self.model["module"][name].clone() for name in self.model["buffer_names"] or ()}
+        return {**self.model, "module": buffers, "frozen_param_fragments": None}
+
+    def write(self, name: str, zero: Path) -> None:
+        """One parameter's weights and optimizer states as whole tensors, in `zero/name/`."""
+        group, shape = self._shapes[name]
+        holders = [groups[group] for groups in self._groups if name in groups[group].pieces]
+        if sum(holder.pieces[name][1] for holder in holders) != self.sizes[name]:
+            raise JobFault(f"{self.folder}: the shards hold only parts of {name}; restore the folder or remove it")
+        folder = zero / name
+        folder.mkdir()
+        for key in holders[0].states:
+            whole = torch.cat([holder.states[key].narrow(0, *holder.pieces[name]) for holder in holders])
+            # Stage 3 takes flat tensors up; stages 1 and 2 want to know along which dimension tensors were cut.
+            torch.save(whole if self._weights_too else {"cat_dim": 0, "param": whole.view(shape)}, folder / f"{key}.pt")
+        if not self._weights_too and holders[0].step is not None:
+            torch.save(holders[0].step, folder / "step.pt")
+
+    def _read(self, rank: int) -> list[_Group]:
+        optimizer = self._optimizers[rank]
+        base = optimizer["optimizer_state_dict" if self._weights_too else "base_optimizer_state"]["state"]
+        flats = optimizer["fp32_flat_groups" if self._weights_too else "single_partition_of_fp32_groups"]
+        return [
+            _Group(
+                states={"fp32": flat, **{key: value for key, value in base.get(group, {}).items() if key != "step"}},
+                step=base.get(group, {}).get("step"),
+                pieces=self._cut(rank, group) if self._weights_too else _mapped(optimizer, group),
+            )
+            for group, flat in enumerate(flats)
+        ]
+
+    def _cut(self, rank: int, group: int) -> dict[str, tuple[int, int]]:
+        """Where stage 3 keeps this rank's part of every parameter: an equal part each, the last ones padded."""
+        pieces, start, ranks = {}, 0, len(self._optimizers)
+        for name, (own, _) in self._shapes.items():
+            if own == group:
+                size = self.sizes[name]
+                part = math.ceil(size / ranks)
+                pieces[name] = (start, max(0, min(part, size - rank * part)))
+                start += part
+        return pieces
+
+    def _check_states(self) -> None:
+        """InputError where the optimizer keeps a state that is not cut as the weights are."""
+        for group in (group for groups in self._groups for group in groups):
+            end = max((start + count for start, count in group.pieces.values()), default=0)
+            odd = [key for key, value in group.states.items() if not torch.is_tensor(value) or value.numel() < end]
+            odd += sorted(group.states.keys() ^ ADAM) if self._weights_too else []
+            if odd:
+                raise InputError(
+                    f"workers.count: the optimizer's {odd[0]!r} fits no other count of workers at ZeRO stage "
+                    f"{int(self._optimizers[0]['zero_stage'])}; take AdamW, or run with {len(self._optimizers)}"
+                )
+
+
+def _mapped(optimizer: Mapping[str, Any], group: int) -> dict[str, tuple[int, int]]:
+    addresses = optimizer["param_slice_mappings"][group]
+    return {name: (address.start, address.numel) for name, address in addresses.items()}
+
+
+def _open(path: Path) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(str(path), map_location="cpu", mmap=True, weights_only=False)
+    return content
+
+
+def _shard_files(folder: Path) -> list[Path]:
+    """The optimizer's shards in the order of the ranks that wrote them."""
+    ranks = {
+        int(found[1]): path
+        for path in folder.glob("*_optim_states.pt")
+        if (found := re.match(r"(?:bf16_)?zero_pp_rank_(\d+)_mp_rank_00_", path.name))
+    }
+    return [ranks[rank] for rank in sorted(ranks)]
+
+
+def _model_file(folder: Path) -> Path:
+    """What every rank reads first: the model's state of rank 0."""
+    names = ("mp_rank_00_model_states.pt", "zero_pp_rank_0_mp_rank_00_model_states.pt")
+    return next(folder / name for name in names if (folder / name).exists())
