@@ -62,7 +62,7 @@ def differing(undisturbed: Path, other: Path) -> list[str]:
     """What of the finished model, the weights, the optimizer and the random state is not the same, bit for bit."""
     import torch
 
-    from tests.integration.test_resume_bitwise import differences
+    from tests.integration.ranks import differences
 
     if (undisturbed / MODEL).read_bytes() != (other / MODEL).read_bytes():
         return [str(MODEL)]
