@@ -1,6 +1,6 @@
 """The commands that control: run (one job in the foreground), serve (until ended), tick (once), window (a while).
 In: the site, perhaps a spec. Out: passes, one after another, under the lease.
-The controller does the work; forecasts are refreshed beside it.
+The controller does the work; forecasts are refreshed, and jobs that share room planned together, beside it.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from orchestrator.cli.desk import Desk, desk
 from orchestrator.cli.live import Live
 from orchestrator.cli.submit import admit_and_store
 from orchestrator.controller import Controller, utcnow
+from orchestrator.planner import Planner
 from orchestrator.refresh import Refresher
 from orchestrator.site import Site
 from orchestrator.store.jobs import ENDED_STATES, running_segments
@@ -53,11 +54,12 @@ def run(site_file: Path | None, spec_file: Path, out: Path | None) -> None:
 
 def drive_job(at: Desk, job_id: str) -> str:
     """Make passes until the job has ended, with a live view; returns its state."""
-    with _refreshed(at), Live(at, job_id) as live:
+    with _beside(at) as planner, Live(at, job_id) as live:
         controller = Controller(at.store, at.site, lambda: attach(at.site))
         try:
             while True:
-                _pass_or_watch(controller)
+                if _pass_or_watch(controller):
+                    planner.wake()
                 live.update()
                 with at.store.read() as session:
                     state = session.get_one(Job, job_id).state
@@ -73,10 +75,10 @@ def drive_job(at: Desk, job_id: str) -> str:
 
 def serve(site_file: Path | None) -> None:
     """Make passes until SIGINT or SIGTERM; running segments go on until their `run_until`."""
-    with desk(site_file) as at, _refreshed(at), _until_ended() as ended:
+    with desk(site_file) as at, _beside(at) as planner, _until_ended() as ended:
         controller = Controller(at.store, at.site, lambda: attach(at.site))
         print(f"controls {', '.join(at.site.zones)}; a pass every {pass_every_s(at.site):g} s", file=sys.stderr)
-        _passes(controller, at, ended, lambda: None)
+        _passes(controller, planner, at, ended, lambda: None)
 
 
 def tick(site_file: Path | None) -> None:
@@ -85,6 +87,8 @@ def tick(site_file: Path | None) -> None:
         Refresher(at.store, at.site).once()
         controller = Controller(at.store, at.site, lambda: attach(at.site))
         try:
+            controller.hold()
+            Planner(at.store, at.site).once()
             controller.run_pass()
         except Held as other:
             print(f"another controller is at work ({other}); nothing to do", file=sys.stderr)
@@ -98,7 +102,7 @@ def window(site_file: Path | None, length: str) -> None:
         closes_at = utcnow() + timedelta(seconds=seconds(length))
     except ValueError as fault:
         raise InputError(f"--for: {fault}") from None
-    with desk(site_file) as at, _refreshed(at), _until_ended() as ended:
+    with desk(site_file) as at, _beside(at, closes_at) as planner, _until_ended() as ended:
         print(f"window open until {iso(closes_at)}", file=sys.stderr)
         controller = Controller(at.store, at.site, lambda: attach(at.site))
 
@@ -110,12 +114,16 @@ def window(site_file: Path | None, length: str) -> None:
                 ended.set()
             return closes_at
 
-        _passes(controller, at, ended, past_the_end)
+        _passes(controller, planner, at, ended, past_the_end)
         print("window closed", file=sys.stderr)
 
 
 def _passes(
-    controller: Controller, at: Desk, ended: threading.Event, window_end: Callable[[], datetime | None]
+    controller: Controller,
+    planner: Planner,
+    at: Desk,
+    ended: threading.Event,
+    window_end: Callable[[], datetime | None],
 ) -> None:
     """Pass after pass until `ended`; a store or cluster that fails for a while is waited for."""
     held = False
@@ -123,6 +131,7 @@ def _passes(
         while not ended.is_set():
             try:
                 controller.run_pass(window_end())
+                planner.wake()
                 held = False
             except Held as other:
                 if not held:
@@ -135,28 +144,34 @@ def _passes(
         controller.release()
 
 
-def _pass_or_watch(controller: Controller) -> None:
-    """One pass; where another controller has the lease, that one drives the job and this one watches."""
+def _pass_or_watch(controller: Controller) -> bool:
+    """One pass; False where another controller has the lease: that one drives the job and this one watches."""
     try:
         controller.run_pass()
     except Held:
-        return
+        return False
+    return True
 
 
 @contextmanager
-def _refreshed(at: Desk) -> Iterator[None]:
-    """Forecasts are fetched once now, and then beside the passes."""
-    refresher = Refresher(at.store, at.site)
+def _beside(at: Desk, window_end: datetime | None = None) -> Iterator[Planner]:
+    """Forecasts are fetched once now, and then beside the passes; so are jobs planned that share room."""
+    refresher, planner = Refresher(at.store, at.site), Planner(at.store, at.site, window_end)
     refresher.once()
     stop = threading.Event()
     every_s = pass_every_s(at.site)
-    thread = threading.Thread(target=refresher.forever, args=(stop, every_s), daemon=True, name="refresh")
-    thread.start()
+    threads = [
+        threading.Thread(target=work.forever, args=(stop, every_s), daemon=True, name=name)
+        for name, work in (("refresh", refresher), ("plan", planner))
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        yield
+        yield planner
     finally:
         stop.set()
-        thread.join(timeout=5)
+        for thread in threads:
+            thread.join(timeout=5)
 
 
 @contextmanager

@@ -17,17 +17,21 @@ from orchestrator.controller.frame import Framing, Opening, basis_of, frame, mea
 from orchestrator.controller.look import Look, digest
 from orchestrator.controller.room import Room
 from orchestrator.controller.settle import cause_of, retry_text
+from orchestrator.controller.share import TOGETHER
 from orchestrator.controller.write import Verdict
 from orchestrator.plan import plan
 from orchestrator.plan.observe import observed, observing
 from orchestrator.plan.problem import Current, Mode, Plan, Problem
 from orchestrator.plan.record import document, observed_in, read
 from orchestrator.site import Site
+from orchestrator.store.fleets import kind_of
 from orchestrator.store.jobs import spec_of
 from orchestrator.store.schema import Job, Segment
 
 PLANNING_S = 0.4
 """Seconds a pass spends on planning jobs that do not run; those left over keep their plan until the next pass."""
+FIRST_S = 120.0
+"""A new job waits so long at most to be planned together with those that want the same room."""
 UNPLANNED = ("now", "observe")
 """Policies that start at once: they need no calibration first."""
 
@@ -76,7 +80,9 @@ def _considered(
     problem = frame(framing, when.spans, site)
     made: Plan | None = None
     planned_for: str | None = None
-    if isinstance(problem, Problem) and not _finishing(framing):
+    if isinstance(problem, Problem) and _is_new_to_fleet(look, job, spec):
+        blocked = "is about to be planned together with the jobs that want the same room"
+    elif isinstance(problem, Problem) and not _finishing(framing):
         blocked = "waits for its turn to be planned"
         try:
             made, planned_for = _plan(look, job, framing, problem, effort)
@@ -130,8 +136,11 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
     """A new plan, and a digest of what it was made from; for a job that waits, the standing one while that is so.
 
     A plan goes on along its own way, so making it anew from the same facts says nothing new. When a new forecast makes
-    a thousand waiting jobs plan anew, they take their turns over several passes; a running job never waits.
+    a thousand waiting jobs plan anew, they take their turns over several passes; a running job never waits. A job that
+    is planned together with others keeps that plan, running or not, while its planner sees to it.
     """
+    if (fleets := _of_fleet(look, job)) is not None:
+        return fleets, job.planned_for
     zones = sorted(problem.zones)
     made_from = (
         framing.step,
@@ -153,6 +162,27 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
         if effort.spent:
             return standing, job.planned_for
     return _observing(job, framing, problem, plan(problem, framing.spec.carbon.policy)), planned_for
+
+
+def _of_fleet(look: Look, job: Job) -> Plan | None:
+    """The plan that was made for it and others together; None where nobody sees to that, or it has come to its end."""
+    if job.plan is None or kind_of(job.planned_for) not in look.fleets:
+        return None
+    made = read(job.plan)
+    return made if not made.slots or made.finish_at > look.now else None
+
+
+def _is_new_to_fleet(look: Look, job: Job, spec: JobSpec) -> bool:
+    """Whether its planner will see the job in a moment for the first time: it takes nothing from others until then."""
+    fleet = look.fleets.get("gpus" if spec.workers.gpus else "cpus")
+    return (
+        fleet is not None
+        and job.planned_for is None
+        and spec.carbon.policy == TOGETHER
+        and (look.now - job.submitted_at).total_seconds() < FIRST_S
+        and not look.segments.get(job.id)
+        and not set(fleet.zones).isdisjoint(spec.carbon.zones or fleet.zones)
+    )
 
 
 def _observing(job: Job, framing: Framing, problem: Problem, made: Plan) -> Plan:

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from cluster.api import Cluster, Node
 from jobs.spec import StaleEpoch, Unavailable
+from orchestrator.controller.capacity import Capacity
 from orchestrator.controller.consider import Effort, consider
 from orchestrator.controller.gauges import gauges
 from orchestrator.controller.look import Look, look
@@ -21,7 +22,7 @@ from orchestrator.controller.room import Room
 from orchestrator.controller.settle import settle
 from orchestrator.controller.write import Order, stands, write
 from orchestrator.site import Site
-from orchestrator.store import Store, facts, lease, progress
+from orchestrator.store import Store, facts, fleets, lease, progress
 from orchestrator.store.jobs import active_jobs, running_segments, spec_of
 from orchestrator.store.schema import Job
 
@@ -47,7 +48,13 @@ class Controller:
         self._store, self._site, self._attach, self._clock = store, site, attach, clock
         self._holder = holder or lease.this_process()
         self._cluster: Cluster | None = None
+        self._capacity = Capacity()
         self._epoch = 0
+
+    def hold(self) -> None:
+        """Take the lease before the pass, for what shall be done once by who controls. Raises lease.Held."""
+        with self._store.write() as session:
+            lease.take(session, self._holder, self._clock())
 
     def run_pass(self, window_end: datetime | None = None) -> bool:
         """One pass; returns True while some job has not ended. Raises lease.Held where another one controls.
@@ -64,6 +71,7 @@ class Controller:
             self._explain(seen, trouble)
         else:
             self._act(self._decide(seen, window_end, epoch))
+        self._note(seen, now)
         self._publish(now)
         return bool(seen.jobs)
 
@@ -154,6 +162,22 @@ class Controller:
             except Unavailable as fault:
                 self._cluster = None
                 log.warning("%s: %s", order.segment.segment_id, fault)
+
+    def _note(self, seen: Look, now: datetime) -> None:
+        """Write down what the zones have for jobs, where this pass has attached to the cluster and it has changed."""
+        if self._cluster is None:
+            return
+        try:
+            shown = self._capacity.read(self._cluster.nodes(), seen)
+        except Unavailable as fault:
+            self._cluster = None
+            log.warning("%s", fault)
+            return
+        with self._store.read() as session:
+            known = fleets.capacities(session)
+        if shown != known:
+            with self._writing() as session:
+                fleets.keep_capacities(session, shown, now)
 
     def _publish(self, now: datetime) -> None:
         """Send the pass's figures to the cluster's metrics, where this pass has attached to it."""

@@ -16,10 +16,13 @@ from orchestrator.accounting.ledger import J_PER_KWH, add_up
 from orchestrator.controller.learn import Learned, learn
 from orchestrator.controller.outlook import Outlook, curves_of
 from orchestrator.site import Site
-from orchestrator.store import forecasts
+from orchestrator.store import fleets, forecasts
 from orchestrator.store.accounts import account_of
 from orchestrator.store.jobs import active_jobs, segments_by_job, spec_of
-from orchestrator.store.schema import Job, Segment
+from orchestrator.store.schema import FleetRow, Job, Segment
+
+SEEN_TO_S = 600.0
+"""Plans of a fleet to which nobody has seen for so long, and for two slots, are as none: each job is planned alone."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Look:
     """By likeness."""
     emitted_g: Mapping[str, float] = field(default_factory=dict)
     """By job, of those that have a budget: what they have emitted so far."""
+    fleets: Mapping[str, FleetRow] = field(default_factory=dict)
+    """By what is shared, jobs that are planned together; those of which nobody has seen to it of late are absent."""
 
     def running(self, job_id: str) -> Segment | None:
         """The job's segment that has not ended."""
@@ -56,7 +61,13 @@ def look(session: Session, site: Site, now: datetime) -> Look:
         versions={zone: digest(outlook) for zone, outlook in curves.items()},
         emitted_g={job.id: _emitted_g(session, site, job, curves, now) for job in jobs if _has_budget(job)},
         learned={likeness: learn(session, likeness) for likeness in {job.likeness for job in jobs}},
+        fleets={kind: row for kind, row in fleets.fleets(session).items() if _is_kept(row, site, now)},
     )
+
+
+def _is_kept(row: FleetRow, site: Site, now: datetime) -> bool:
+    """Whether somebody sees to the fleet: its planner does at each slot's edge."""
+    return (now - row.checked_at).total_seconds() <= max(SEEN_TO_S, 2 * site.slot_s)
 
 
 def _has_budget(job: Job) -> bool:

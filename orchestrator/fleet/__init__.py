@@ -5,6 +5,7 @@ The controller acts on each job's Plan as on one that was made for the job alone
 
 from orchestrator.fleet.problem import Capacity, Fleet, FleetJob, FleetZone
 from orchestrator.fleet.replan import plan_fleet, replan
+from orchestrator.fleet.rules import ruled, within
 from orchestrator.fleet.state import FleetPlan
 
-__all__ = ["Capacity", "Fleet", "FleetJob", "FleetPlan", "FleetZone", "plan_fleet", "replan"]
+__all__ = ["Capacity", "Fleet", "FleetJob", "FleetPlan", "FleetZone", "plan_fleet", "replan", "ruled", "within"]

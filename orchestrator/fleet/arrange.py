@@ -27,6 +27,8 @@ from orchestrator.fleet.table import OUTSIDE, WITHIN, Table, table
 
 _ROUNDS = 100
 """Of answers, before worths are taken to be good; each costs what the bound costs once."""
+_FEWER_ROUNDS = 30
+"""Where worths are there to begin with."""
 _ATTEMPTS = ((3.0, 0.06), (2.5, 0.04), (3.0, 0.1))
 """How much width counts in the order of settling, and the share of GPUs spared while it goes on."""
 _JOBS_SETTLED = 20_000
@@ -47,29 +49,43 @@ def arrange(fleet: Fleet) -> State:
     """Every job of `fleet` planned; InputError where one has no way to run."""
     cells = grid(fleet, max((job.deadline for job in fleet.jobs), default=fleet.now))
     levels = [WITHIN] * len(fleet.jobs)
+    spares = [job.spare_s for job in fleet.jobs]
+    worth: Floats | None = None
     while True:
-        solve = Solve(fleet, cells, levels)
+        solve = Solve(fleet, cells, levels, spares, worth)
         late = solve.plan()
-        higher = [job for job in late if levels[job] < OUTSIDE and _has_bounds(fleet.jobs[job])]
-        if not higher:
+        closer = [job for job in late if spares[job] > 0]
+        higher = [job for job in late if levels[job] < OUTSIDE and _has_bounds(fleet.jobs[job]) and spares[job] <= 0]
+        if not closer and not higher:
             return solve.state(late)
+        for job in closer:
+            spares[job] = 0.0
         for job in higher:  # the deadline asks for what the user would rather not use
             levels[job] += 1
+        worth = solve.worth
 
 
 class Solve:
-    """One solve at given levels of the users' bounds."""
+    """One solve at given levels of the users' bounds and times to spare, from worths that an earlier one found."""
 
-    def __init__(self, fleet: Fleet, cells: Grid, levels: Sequence[int]) -> None:
-        self.fleet, self.cells = fleet, cells
-        self.table: Table = table(cells, dict(fleet.zones), fleet.jobs, levels)
+    def __init__(
+        self,
+        fleet: Fleet,
+        cells: Grid,
+        levels: Sequence[int],
+        spares: Sequence[float],
+        worth: Floats | None,
+    ) -> None:
+        self.fleet, self.cells, self.levels, self.spares = fleet, cells, levels, spares
+        self.table: Table = table(cells, dict(fleet.zones), fleet.jobs, levels, spare_s=spares)
         self.rows = self.table.rows
         self.desk: Desk = desk(self.rows, len(cells.zones))
         self.dearest = DEARER * max(1.0, float(cells.g_per_kwh.max(initial=0.0)))
         self.random = np.random.default_rng(0)
         self.uses: Uses = uses(self.rows)
         self.market: Market = market(cells, np.zeros(cells.g_per_kwh.shape))
-        self.worth: Floats = np.zeros(cells.g_per_kwh.shape)
+        self.rounds = _ROUNDS if worth is None else _FEWER_ROUNDS
+        self.worth: Floats = np.zeros(cells.g_per_kwh.shape) if worth is None else worth
         self.job_g: Floats = np.zeros(len(fleet.jobs))
         self.rent_g = 0.0
         self.squeezes = _SQUEEZES
@@ -112,8 +128,8 @@ class Solve:
 
     def _relaxed(self, able: Ints) -> Relaxation:
         """The shares and worths of the jobs that can meet their deadlines; the bound with them."""
-        relaxed = Relaxation(self.cells, self.rows)
-        for _ in range(_ROUNDS):
+        relaxed = Relaxation(self.cells, self.rows, self.worth)
+        for _ in range(self.rounds):
             relaxed.answer(self.random.permutation(able))
             relaxed.learn()
         self.worth = relaxed.base.copy()
@@ -165,6 +181,9 @@ class Solve:
     def state(self, late: Sequence[int]) -> State:
         """The books of those in time and of the late ones."""
         jobs = self.fleet.jobs
+        if any(self.spares):  # the bound is for plans that are done by the deadlines themselves
+            whole = table(self.cells, dict(self.fleet.zones), jobs, self.levels).rows
+            _, self.job_g = Relaxation(self.cells, whole).bound(self.worth)
         book = Book(jobs, self.table, self.uses, np.maximum(self.job_g, 0.0), False)
         where = {job.job_id: (0, row) for row, job in enumerate(jobs)}
         fleet = self.fleet

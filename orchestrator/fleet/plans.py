@@ -46,7 +46,7 @@ def _of(book: Book, rows: Sequence[int], state: State, fleet: Fleet) -> Iterator
         job, runs = book.jobs[row], list(_runs(book, row))
         ways = book.table.ways[row]
         slots = tuple(
-            PlannedSlot(cells.moment(a), cells.moment(b), ways[way].zone, ways[way].workers) for a, b, way in runs
+            PlannedSlot(cells.moment(a), cells.moment(b), ways[way].zone, *ways[way].mode) for a, b, way in runs
         )
         finish_at = slots[-1].end if slots else fleet.now if job.work_steps <= 0 else cells.moment(cells.end_s)
         is_late = book.is_late or finish_at > job.deadline

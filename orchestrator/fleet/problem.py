@@ -59,6 +59,8 @@ class FleetJob:
     max_g_per_kwh: float | None = None
     min_renewable_percent: float | None = None
     basis: Basis = "measured"
+    spare_s: float = 0.0
+    """How long before the deadline the plan is done where it can be; see `Problem.spare_s`."""
 
     @classmethod
     def of(
@@ -87,6 +89,7 @@ class FleetJob:
             max_g_per_kwh=problem.max_g_per_kwh,
             min_renewable_percent=problem.min_renewable_percent,
             basis=problem.basis,
+            spare_s=problem.spare_s,
         )
 
 
@@ -120,4 +123,5 @@ class Fleet:
             min_renewable_percent=job.min_renewable_percent,
             basis=job.basis,
             last_zone=job.last_zone,
+            spare_s=job.spare_s,
         )

@@ -5,18 +5,19 @@ A full solve follows where a job finds no room so, or zones or the slot have cha
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from jobs.spec import InputError
+from orchestrator.fleet.apart import give_back
 from orchestrator.fleet.arrange import arrange
 from orchestrator.fleet.bound import Relaxation
 from orchestrator.fleet.path import desk
 from orchestrator.fleet.plans import plans
 from orchestrator.fleet.problem import Fleet, FleetJob
-from orchestrator.fleet.room import DEARER, improve, insert, take, uses
+from orchestrator.fleet.room import DEARER, improve, insert, uses
 from orchestrator.fleet.state import Book, FleetPlan, State
 from orchestrator.fleet.table import WITHIN, table
 from orchestrator.plan.problem import Plan
@@ -58,9 +59,9 @@ def replan(previous: FleetPlan, fleet: Fleet, changed: Collection[str]) -> Fleet
 
 
 def _release(state: State, job: str) -> None:
-    book, row = state.where.pop(job)
-    if state.books[book].uses.planned[row]:
-        take(state.books[book].table.rows, state.books[book].uses, row, state.market, 1)
+    give_back(state, job)
+    state.apart.pop(job, None)
+    del state.where[job]
 
 
 def _added(state: State, fleet: Fleet, jobs: tuple[FleetJob, ...]) -> State | None:
@@ -70,12 +71,25 @@ def _added(state: State, fleet: Fleet, jobs: tuple[FleetJob, ...]) -> State | No
     cells = state.cells
     if max(cells.offset_s(job.deadline) for job in jobs) > cells.end_s + 1e-6:
         return None
-    since = cells.offset_s(fleet.now)
-    found = table(cells, dict(fleet.zones), [_from(job, fleet, since) for job in jobs], [WITHIN] * len(jobs))
+    spares = [job.spare_s for job in jobs]
+    added = _inserted(state, fleet, jobs, spares)
+    return _inserted(state, fleet, jobs, [0.0] * len(jobs)) if added is None and any(spares) else added
+
+
+def _inserted(state: State, fleet: Fleet, jobs: tuple[FleetJob, ...], spares: Sequence[float]) -> State | None:
+    """`_added` with times to spare; the state's market is changed only where all find room."""
+    cells, since = state.cells, state.cells.offset_s(fleet.now)
+    given = [_from(job, fleet, since) for job in jobs]
+    levels = [WITHIN] * len(jobs)
+    found = table(cells, dict(fleet.zones), given, levels, spare_s=spares, now_s=since)
     relaxed = Relaxation(cells, found.rows)
     _, job_g = relaxed.bound(state.market.worth)
     if (job_g < 0.0).any():
         return None
+    if any(spares):
+        whole = table(cells, dict(fleet.zones), given, levels, now_s=since).rows
+        _, job_g = Relaxation(cells, whole).bound(state.market.worth)
+    state = state.copy()
     own, space = uses(found.rows), desk(found.rows, len(cells.zones))
     own.step[:] = relaxed.step
     order = np.argsort([-job.priority for job in jobs], kind="stable")

@@ -119,7 +119,8 @@ def fill(rows: Rows, job: int, market: Market, share: float, dearest: float, des
                 continue
             desk.cost[t, k] = (to_s - from_s) * _each_s(rows, job, t, way, market, share, dearest)
             desk.gain[t, k] = (to_s - from_s) * rows.way_steps[way]
-            joins = rows.joins[at + t] & TOUCHES and from_s <= market.edge_s[first + t] + 1e-6
+            begin_s = open_from if t == 0 else market.edge_s[first + t]
+            joins = rows.joins[at + t] & TOUCHES and from_s <= begin_s + 1e-6
             desk.joins[t, k] = joins and (t == 0 or desk.to_s[t - 1, k] >= market.edge_s[first + t] - 1e-6)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,15 @@ from orchestrator.fleet.problem import Fleet, FleetJob, FleetZone
 from orchestrator.fleet.room import Market, Uses
 from orchestrator.fleet.table import Table
 from orchestrator.plan.problem import Plan
+
+
+class Taken(NamedTuple):
+    """GPUs of a zone, for parts of slots [begin, end) numbered through the grid."""
+
+    zone: int
+    begin: int
+    end: int
+    gpus: int
 
 
 @dataclass(frozen=True)
@@ -43,12 +53,14 @@ class State:
     """From a job's id to its book and its row in it."""
     zones: Mapping[str, FleetZone]
     slot_s: float
+    apart: dict[str, tuple[Taken, ...]] = field(default_factory=dict)
+    """What jobs take whose plans were made apart, not by the books."""
 
     def copy(self) -> State:
         """A state that may be changed; the books' own arrays are shared until they are released."""
         of = self.market
         market = of._replace(left=of.left.copy(), least=of.least.copy(), most=of.most.copy())
-        return replace(self, market=market, where=dict(self.where))
+        return replace(self, market=market, where=dict(self.where), apart=dict(self.apart))
 
     def fits(self, fleet: Fleet) -> bool:
         """Whether `fleet` has the zones of this state, and its present lies in the first slots of it."""

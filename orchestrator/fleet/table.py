@@ -66,7 +66,7 @@ class Rows(NamedTuple):
     move_s: Floats
     work: Floats
     current: Ints
-    """The way that runs at `now`, or -1."""
+    """The way that runs at the present, which is where the job's first slot begins, or -1."""
 
 
 @dataclass(frozen=True)
@@ -95,13 +95,24 @@ class _Line:
 
 
 def table(
-    cells: Grid, zones: dict[str, FleetZone], jobs: Sequence[FleetJob], levels: Sequence[int], late: bool = False
+    cells: Grid,
+    zones: dict[str, FleetZone],
+    jobs: Sequence[FleetJob],
+    levels: Sequence[int],
+    late: bool = False,
+    spare_s: Sequence[float] | None = None,
+    now_s: float = 0.0,
 ) -> Table:
     """The table of `jobs`, each within the bounds to its level; with `late` to the end of the grid.
 
-    Raises InputError that names `carbon.zones` where a job has no way to run.
+    `spare_s` is how long before its deadline each is done; nothing without it. `now_s` is the present, to which what
+    runs goes on. Raises InputError that names `carbon.zones` where a job has no way to run.
     """
-    lines = [_line(cells, zones, job, level, late) for job, level in zip(jobs, levels, strict=True)]
+    spares = [0.0] * len(jobs) if spare_s is None else spare_s
+    lines = [
+        _line(cells, zones, job, level, spare, late, now_s)
+        for job, level, spare in zip(jobs, levels, spares, strict=True)
+    ]
     counts = np.array([len(line.from_s) for line in lines], dtype=np.int64)
     way_counts = np.array([len(line.ways) for line in lines], dtype=np.int64)
     ways = [way for line in lines for way in line.ways]
@@ -149,10 +160,12 @@ def _line(
     zones: dict[str, FleetZone],
     job: FleetJob,
     level: int,
+    spare_s: float,
     late: bool,
+    now_s: float,
 ) -> _Line:
     ways = _ways(cells, zones, job)
-    end_s = cells.end_s if late else min(cells.end_s, cells.offset_s(job.deadline))
+    end_s = cells.end_s if late else min(cells.end_s, cells.offset_s(job.deadline) - spare_s)
     first, from_s, to_s, open_s = _open(cells, _spans(cells, job, end_s, late))
     last = first + len(from_s)
     shut, dear = np.zeros(cells.cells, np.uint64), np.zeros(cells.cells, np.uint64)
@@ -163,7 +176,7 @@ def _line(
         dear = np.where((standing == level) & (level > WITHIN), bits, np.uint64(0)).sum(axis=0, dtype=np.uint64)
     moves = job.pause.move_s > 0 and len({way.zone for way in ways}) > 1
     current = job.current
-    going = [i for i, way in enumerate(ways) if current and (way.zone, way.workers) == (current.zone, current.workers)]
+    going = [i for i, way in enumerate(ways) if current and (way.zone, way.mode) == (current.zone, current.mode)]
     return _Line(
         first,
         from_s,
@@ -175,13 +188,13 @@ def _line(
         np.array([way.workers * job.gpus_per_worker for way in ways], dtype=np.int64),
         np.array([_first_s(job, way) for way in ways]),
         np.array([way.zone_index if moves else 0 for way in ways], dtype=np.int64),
-        going[0] if going and first == 0 and len(from_s) and from_s[0] <= 1e-6 else -1,
+        going[0] if going and len(from_s) and from_s[0] <= now_s + 1e-6 else -1,
     )
 
 
 def _ways(cells: Grid, zones: dict[str, FleetZone], job: FleetJob) -> tuple[Way, ...]:
     ways = tuple(
-        Way(zone, index, point.workers, point.steps_per_s, point.power_w, zones[zone].pue)
+        Way(zone, index, point.workers, point.steps_per_s, point.power_w, zones[zone].pue, point.power_limit_w)
         for index, zone in enumerate(cells.zones)
         for point in job.points.get(zone, ())
         if point.steps_per_s > 0
@@ -240,8 +253,8 @@ def _joins(cells: Grid, line: _Line) -> Bytes:
     both = is_open[1:] & is_open[:-1]
     touch = both & (line.to_s[:-1] >= edges - 1e-6) & (line.from_s[1:] <= edges + 1e-6)
     joins[1:] = TOUCHES * touch + MAY_TOUCH * both
-    if len(joins) and line.first == 0 and line.from_s[0] <= 1e-6:
-        joins[0] = TOUCHES | MAY_TOUCH  # what runs at `now` goes on
+    if len(joins) and line.current >= 0:
+        joins[0] = TOUCHES | MAY_TOUCH  # what runs goes on
     return joins
 
 

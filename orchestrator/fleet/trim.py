@@ -45,8 +45,8 @@ def _next_run(rows: Rows, job: int, path: Ints, from_s: Floats, to_s: Floats, be
 
 @compiled
 def _is_on(rows: Rows, job: int, path: Ints, from_s: Floats, a: int) -> bool:
-    """Whether a run that begins in slot `a` goes on with what runs at `now`."""
-    return bool(a == 0 and rows.current[job] == path[0] and from_s[0] <= 1e-6)
+    """Whether a run that begins in slot `a` goes on with what runs at the present."""
+    return bool(a == 0 and rows.current[job] == path[0] and from_s[0] <= rows.from_s[rows.at[job]] + 1e-6)
 
 
 @compiled

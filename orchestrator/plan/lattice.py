@@ -2,12 +2,12 @@
 In: a Problem. Out: a Lattice (cell edges in seconds from `now`, openness, g/kWh per zone) and the Ways to run.
 `price` and every policy read it.
 
-Edges are `now`, the deadline, the UTC multiples of the slot and the edges of the windows. A curve is averaged over
-each cell, and the unknown part of a cell, be it all of it, is priced at the zone's worst known intensity; a zone of
-which nothing is known is priced at the worst of any zone, and where no zone knows anything every cell costs 1 g/kWh,
-so that a plan then acts as `now`. That price is the only reason to prefer known cells: unknown time is used where even
-the worst case is cheaper than what is known, and its seconds are counted in `Plan.unknown_s`. A renewable share is
-averaged over the known part of each cell, and unknown where nothing of it is known.
+Edges are `now`, the deadline, the UTC multiples of the slot, the edges of the windows and of spans without room. A
+curve is averaged over each cell, and the unknown part of a cell, be it all of it, is priced at the zone's worst known
+intensity; a zone of which nothing is known is priced at the worst of any zone, and where no zone knows anything every
+cell costs 1 g/kWh, so that a plan then acts as `now`. That price is the only reason to prefer known cells: unknown time
+is used where even the worst case is cheaper than what is known, and its seconds are counted in `Plan.unknown_s`. A
+renewable share is averaged over the known part of each cell, and unknown where nothing of it is known.
 """
 
 from __future__ import annotations
@@ -140,6 +140,8 @@ def lattice(problem: Problem) -> Lattice:
     spreads = [_means(problem.now, curve, [part.spread_g_per_kwh for part in curve], edge_s)[0] for curve in curves]
     is_open = _openness(problem, edge_us)
     usable = np.broadcast_to(is_open, g_per_kwh.shape)
+    if any(zone.full for zone in problem.zones.values()):
+        usable = usable & ~np.array([_fullness(problem, zone.full, edge_us) for zone in problem.zones.values()])
     return Lattice(
         problem,
         ways,
@@ -167,7 +169,8 @@ def _edges_us(problem: Problem) -> npt.NDArray[np.int64]:
     # After the last known value prices are constant: where there are very many slots, that time is one cell.
     last_us = end_us if end_us <= _CELLS * slot_us else min(end_us, known_us + slot_us)
     multiples = np.arange(first_us, last_us, slot_us, dtype=np.int64)
-    edges = [offset_us(problem, edge) for window in problem.windows or () for edge in window]
+    spans = [*(problem.windows or ()), *(span for zone in problem.zones.values() for span in zone.full)]
+    edges = [offset_us(problem, edge) for span in spans for edge in span]
     edges.append(end_us - round(problem.spare_s * 1e6))
     marks = np.array([0, end_us, *(edge for edge in edges if 0 < edge < end_us)], dtype=np.int64)
     return np.unique(np.concatenate([marks, multiples]))
@@ -180,6 +183,15 @@ def _openness(problem: Problem, edge_us: npt.NDArray[np.int64]) -> Flags:
     for start, end in problem.windows:
         is_open |= (edge_us[:-1] >= offset_us(problem, start)) & (edge_us[1:] <= offset_us(problem, end))
     return is_open
+
+
+def _fullness(
+    problem: Problem, full: Sequence[tuple[datetime, datetime]], edge_us: npt.NDArray[np.int64]
+) -> Flags:
+    found = np.zeros(len(edge_us) - 1, dtype=np.bool_)
+    for start, end in full:
+        found |= (edge_us[:-1] >= offset_us(problem, start)) & (edge_us[1:] <= offset_us(problem, end))
+    return found
 
 
 def _means(

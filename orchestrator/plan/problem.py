@@ -71,6 +71,8 @@ class ZoneOption:
     pue: float = 1.0
     stale_since: datetime | None = None
     """When the curve was fetched, where its provider has failed since; the plan's reason says so."""
+    full: tuple[tuple[datetime, datetime], ...] = ()
+    """When other jobs have the room that this one needs, half-open: a plan that can meet the deadline runs besides."""
 
 
 @dataclass(frozen=True)
