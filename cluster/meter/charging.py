@@ -13,12 +13,13 @@ from typing import Any
 from cluster.api import Phase
 from cluster.meter.book import CPU, Book
 from cluster.meter.clock import Instant, Timeline
-from cluster.meter.holding import Gpus, Part
+from cluster.meter.holding import Gpus, Part, weights
 from cluster.meter.host import HostEnergy
 from cluster.meter.limit import Wish
 from cluster.meter.owner import Charge, Owner, owner_of
 from cluster.meter.process import Host, Process
 from cluster.meter.row import OpenRow
+from cluster.meter.share import Weights
 
 log = logging.getLogger(__name__)
 
@@ -96,8 +97,9 @@ class Charging:
         """Book what every device drew since the last reading, and release owners whose process is gone."""
         at = self._read()
         held = [(key, uuid) for key, charge in self._charges.items() for uuid in charge.owner.gpu_uuids]
-        self._book_gpus(at, self._gpus.parts(self._gpus.take(), held))
-        gone = self._book_host(at)
+        parts = self._gpus.parts(self._gpus.take(), held)
+        self._book_gpus(at, parts)
+        gone = self._book_host(at, weights(parts) if self._gpus.by_uuid else {})
         self._at = at
         for charge in gone:
             log.warning("rank %d of %s is gone; released", charge.owner.rank, charge.owner.segment_id)
@@ -163,18 +165,26 @@ class Charging:
         for uuid in self._gpus.by_uuid.keys() - {part.uuid for part in parts if part.holder is None}:
             self._book.pass_by(uuid, self._at.utc_us, at.utc_us)
 
-    def _book_host(self, at: Instant) -> list[Charge]:
-        """Energy of processors and memory to ranks and the rest; returns the owners whose process is gone."""
+    def _book_host(self, at: Instant, by_gpus: Mapping[tuple[str, int] | None, float]) -> list[Charge]:
+        """Energy of processors and memory to ranks and the rest; returns the owners whose process is gone.
+
+        Who holds a GPU weighs by it, `by_gpus`; others by their CPU time. One that is gone has no CPU time to tell.
+        """
         times = self._energy.times()
-        spent = [(charge, charge.process.cpu_s()) for charge in self._charges.values()]
-        alive = [(charge, cpu_s) for charge, cpu_s in spent if cpu_s is not None]
-        for split in self._energy.split(at, times, [max(0.0, cpu_s - charge.cpu_s) for charge, cpu_s in alive]):
-            for (charge, _), drawn in zip(alive, split.ranks, strict=True):
+        charges = {key: (charge, charge.process.cpu_s()) for key, charge in self._charges.items()}
+        charged = {key: each for key, each in charges.items() if key in by_gpus or each[1] is not None}
+        ranks_s = [
+            0.0 if key in by_gpus or cpu_s is None else max(0.0, cpu_s - charge.cpu_s)
+            for key, (charge, cpu_s) in charged.items()
+        ]
+        rest = Weights([by_gpus.get(key, 0.0) for key in charged], by_gpus.get(None, 0.0))
+        for split in self._energy.split(at, times, ranks_s, rest):
+            for (charge, _), drawn in zip(charged.values(), split.ranks, strict=True):
                 self._book.add(split.device, drawn, self._at.utc_us, at.utc_us, charge)
             self._book.add(split.device, split.idle, self._at.utc_us, at.utc_us, None)
-        for charge, cpu_s in alive:
-            charge.cpu_s = max(charge.cpu_s, cpu_s)
-        return [charge for charge, cpu_s in spent if cpu_s is None]
+        for charge, cpu_s in charges.values():
+            charge.cpu_s = max(charge.cpu_s, cpu_s or 0.0)
+        return [charge for charge, cpu_s in charges.values() if cpu_s is None]
 
     def _look(self) -> None:
         """Find children of owners' processes, and GPUs that owners hold and nobody has seen yet."""

@@ -27,6 +27,8 @@ class Part(Generic[Holder]):
     holder: Holder | None
     uuid: str
     drawn: Drawn
+    size: float
+    """Of one GPU: 1 for a whole one that nobody shares."""
 
 
 class Gpus:
@@ -85,7 +87,7 @@ class Gpus:
             if gpu_uuid in claims:
                 claims[gpu_uuid][uuid] = share
             else:
-                parts.append(Part(holder, uuid, Drawn(None, "nvml-counter")))
+                parts.append(Part(holder, uuid, Drawn(None, "nvml-counter"), 1.0))
         for gpu_uuid, shares in claims.items():
             parts += _apportion(gpu_uuid, drawn[gpu_uuid], shares, held)
         return parts
@@ -93,6 +95,21 @@ class Gpus:
     def _place(self, uuid: str) -> tuple[str, float]:
         piece = self._slices.get(uuid)
         return (uuid, 1.0) if piece is None else (piece.parent.uuid, piece.share)
+
+
+def weights(parts: Iterable[Part[Holder]]) -> dict[Holder | None, float]:
+    """What each holder weighs in what its host draws for all of its GPUs: the J of its own, None for those of nobody.
+
+    Where any GPU cannot be read, or none draws anything, they weigh by their number.
+    """
+    parts = list(parts)
+    energies_j = [part.drawn.energy_j for part in parts if part.drawn.energy_j is not None]
+    by_energy = len(energies_j) == len(parts) and math.fsum(energies_j) > 0
+    found: dict[Holder | None, float] = {}
+    for part in parts:
+        weight = part.drawn.energy_j if by_energy and part.drawn.energy_j is not None else part.size
+        found[part.holder] = found.get(part.holder, 0.0) + weight
+    return found
 
 
 def _apportion(
@@ -104,10 +121,10 @@ def _apportion(
     for uuid, share in shares.items():
         holders = [holder for holder, named in held if named == uuid]
         part = share / whole / len(holders)
-        parts += [Part(holder, uuid, _part(drawn, part)) for holder in holders]
+        parts += [Part(holder, uuid, _part(drawn, part), part) for holder in holders]
     rest = 1.0 - math.fsum(shares.values()) / whole
     if rest > 1e-9:
-        parts.append(Part(None, gpu_uuid, _part(drawn, rest)))
+        parts.append(Part(None, gpu_uuid, _part(drawn, rest), rest))
     return parts
 
 

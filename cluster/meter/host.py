@@ -1,5 +1,5 @@
-"""What a host's processors and memory draw: by RAPL where it can be read, by estimate where not, shared by CPU time.
-In: the kernel's CPU times, RAPL's counters, watts of the site. Out: joules of each rank and of the idle account.
+"""What a host's processors and memory draw: by RAPL where it can be read, by estimate where not; and who bears it.
+In: the kernel's CPU times, RAPL's counters, watts of the site, weights of GPUs. Out: joules of each rank, and idle.
 The meter books them as devices `cpu` and `dram`.
 
 Memory is a device of its own only where the processors' figure is theirs alone: by RAPL, by TDP, or as the site says.
@@ -18,7 +18,7 @@ from cluster.meter.estimate import CoreWatts
 from cluster.meter.process import Host, HostTimes
 from cluster.meter.rapl import Rapl, RaplEnergy
 from cluster.meter.row import Drawn
-from cluster.meter.share import Account
+from cluster.meter.share import Account, Weights
 
 
 @dataclass(frozen=True)
@@ -55,16 +55,21 @@ class HostEnergy:
         """Core-seconds of the host, to be read just before those of the ranks."""
         return self._host.times()
 
-    def split(self, at: Instant, times: HostTimes, ranks_s: Sequence[float]) -> list[Split]:
-        """What each device drew since the last split, of ranks that spent `ranks_s` CPU seconds in that time."""
+    def split(self, at: Instant, times: HostTimes, ranks_s: Sequence[float], rest: Weights) -> list[Split]:
+        """What each device drew since the last split, of ranks that spent `ranks_s` CPU seconds in that time.
+
+        `rest` is who bears what no such CPU time explains.
+        """
         busy_s = max(0.0, times.busy_s - self._times.busy_s)
         idle_s = max(0.0, times.idle_s - self._times.idle_s)
         elapsed_s = max(0.0, at.monotonic_s - self._at_s)
         self._times, self._at_s = times, at.monotonic_s
         splits = []
         for device, (host_j, source) in self._drawn(busy_s, idle_s, elapsed_s).items():
-            ranks_j, idle_j = self._accounts[device].split(host_j, busy_s, idle_s, ranks_s)
-            splits.append(Split(device, [Drawn(rank_j, source) for rank_j in ranks_j], Drawn(idle_j, source)))
+            ranks_j, rest_j = self._accounts[device].split(host_j, busy_s, idle_s, ranks_s)
+            common_j, idle_j = rest.share(rest_j)
+            ranks = [Drawn(own_j + part_j, source) for own_j, part_j in zip(ranks_j, common_j, strict=True)]
+            splits.append(Split(device, ranks, Drawn(idle_j, source)))
         return splits
 
     def admit(self, spent_s: float, seen: bool) -> dict[str, Drawn]:

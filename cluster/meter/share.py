@@ -1,12 +1,17 @@
-"""Sharing a host's energy between its ranks by CPU time, so that in sum ranks + idle = host.
-In: joules of an interval, core-seconds of the host and of each rank. Out: joules of each rank and of the idle account.
+"""Sharing a host's energy between its ranks, by CPU time and by their GPUs, so that in sum ranks + idle = host.
+In: joules of an interval, core-seconds of the host and of each rank, weights of their GPUs. Out: joules of each.
 `host` keeps one account for the processors and one for memory.
+
+On a host without GPUs a rank bears its CPU time, and the rest is idle. On one with GPUs a rank that holds some bears,
+of all that no other rank's CPU time explains, its part by the energy of its GPUs: cores and memory are there for the
+GPUs, whoever's kernel thread feeds them. What GPUs of nobody weigh is idle.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from cluster.meter.estimate import CoreWatts
 
@@ -14,16 +19,37 @@ RECENT = 0.9
 """Weight of earlier intervals in the price, by interval: some ten of them count."""
 
 
+@dataclass(frozen=True)
+class Weights:
+    """How a host's common energy is shared: each rank's weight, and the idle account's."""
+
+    ranks: Sequence[float]
+    idle: float = 0.0
+
+    def share(self, energy_j: float) -> tuple[list[float], float]:
+        """`energy_j` of each rank and of the idle account, in sum exactly; all of it is idle where nobody weighs."""
+        whole = math.fsum(self.ranks) + self.idle
+        if whole <= 0:
+            return [0.0 for _ in self.ranks], energy_j
+        parts_j = [energy_j * weight / whole for weight in self.ranks]
+        rest_j = energy_j - math.fsum(parts_j)
+        if self.idle > 0:
+            return parts_j, max(0.0, rest_j)
+        heaviest = max(range(len(parts_j)), key=lambda index: self.ranks[index])
+        parts_j[heaviest] += rest_j  # what rounding left
+        return parts_j, 0.0
+
+
 class Account:
-    """Splits one device's energy into ranks and the idle account; a waiting core-second weighs less than a busy one.
+    """Splits one device's energy into ranks by CPU time, and the rest; a waiting core weighs less than a busy one.
 
     The weights are the estimate's watts, so an estimated interval costs a rank its CPU time times its watts, and a
     measured one the same share of what was measured.
 
     CPU time that reaches the meter late (a process's time before it registered, a child found only now) was already
-    booked to the idle account as somebody else's. It is charged to its rank at the price of now, and the idle account
-    pays it back out of its coming energy; it never goes negative. Only a process that is older than the meter is
-    charged for more than the idle account was given: time from before the meter lived, owed by nobody.
+    booked to the rest as somebody else's. It is charged to its rank at the price of now, and the rest pays it back out
+    of its coming energy; it never goes negative. Only a process that is older than the meter is charged for more than
+    the rest was given: time from before the meter lived, owed by nobody.
     """
 
     def __init__(self, watts: CoreWatts, price: float = 0.0) -> None:
@@ -34,7 +60,7 @@ class Account:
         self._owed_j = 0.0
 
     def split(self, host_j: float, busy_s: float, idle_s: float, ranks_s: Sequence[float]) -> tuple[list[float], float]:
-        """Energy in J of each rank and of the idle account, for core-seconds of one interval."""
+        """Energy in J of each rank and of the rest, for core-seconds of one interval."""
         estimate_j = self._watts.cores_j(busy_s, idle_s)
         now_j_per_s = self._watts.busy_w_per_core * (host_j / estimate_j if estimate_j > 0 else 0.0)
         spent_s = math.fsum(ranks_s)
@@ -64,7 +90,7 @@ class Account:
 
     @property
     def owed_j(self) -> float:
-        """What ranks were charged that the idle account still has to pay back."""
+        """What ranks were charged that the rest still has to pay back."""
         return self._owed_j
 
     def state(self) -> dict[str, float]:

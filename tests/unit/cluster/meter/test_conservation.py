@@ -22,8 +22,9 @@ from cluster.meter import Owner
 from tests.unit.cluster.meter.doubles import START_S, WATTS, Bench, SetClock, SetCounter
 from tests.unit.cluster.meter.powercap import two_sockets
 
-PIDS = (7, 8, 9, 10)
-HELD = {7: ("GPU-a",), 8: ("GPU-a",), 9: ("MIG-3",), 10: ("GPU-b", "MIG-2")}
+PIDS = (7, 8, 9, 10, 11)
+HELD = {7: ("GPU-a",), 8: ("GPU-a",), 9: ("MIG-3",), 10: ("GPU-b", "MIG-2"), 11: ()}
+JOBS = {7: "tiny", 8: "tiny-2", 9: "tiny-2", 10: "tiny", 11: "tiny"}
 RANGE_J = 262_143.0
 SLICES = {"MIG-3": ("GPU-b", 3 / 7), "MIG-2": ("GPU-b", 2 / 7)}
 STEPS = ("pass", "pass", "pass", "run", "start", "start", "register", "release", "die", "tick", "train", "save", "idle")
@@ -60,6 +61,8 @@ class World:
     with_rapl: bool
     committed: dict[tuple[str, int], MeterRow] = field(default_factory=dict)
     drawn_j: dict[str, float] = field(default_factory=lambda: {"cpu": 0.0, "dram": 0.0, "GPU-a": 0.0, "GPU-b": 0.0})
+    batches: list[list[MeterRow]] = field(default_factory=list)
+    """As they were pulled, what came again included."""
     spoiled: set[str] = field(default_factory=set)
     """GPUs that were lost or reset, so that their rows may be unmetered in part."""
 
@@ -77,11 +80,12 @@ class World:
             bench.meter.tick()  # so that no second of it is older than the last reading
             bench.run_process(pid)
         if what in ("start", "register"):
-            bench.meter.register(Owner("job", "job-1", pid, pid, HELD[pid]))
+            held = HELD[pid] if bench.counters else ()
+            bench.meter.register(Owner(JOBS[pid], f"{JOBS[pid]}-1", pid, pid, held))
         elif what == "release":
-            bench.meter.release("job-1", pid)
+            bench.meter.release(f"{JOBS[pid]}-1", pid)
         elif what in ("train", "save"):
-            bench.meter.mark("job-1", pid, "train" if what == "train" else "checkpoint")
+            bench.meter.mark(f"{JOBS[pid]}-1", pid, "train" if what == "train" else "checkpoint")
         elif what == "die" and pid in bench.host.processes:
             bench.host.processes[pid].alive = False
         elif what == "tick":
@@ -91,7 +95,7 @@ class World:
             bench.meter = bench.new_meter()
         elif what.startswith("pull"):
             self.pull(acknowledge=what == "pull")
-        elif what in ("reset", "lose", "find"):
+        elif what in ("reset", "lose", "find") and bench.counters:
             self.hurt(what, chance.choice(("GPU-a", "GPU-b")))
 
     def hurt(self, what: str, uuid: str) -> None:
@@ -111,7 +115,7 @@ class World:
         gpu_w = chance.uniform(20, 700)
         self.bench.pass_s(duration_s, busy, gpu_w)
         waiting_s = 2 * duration_s - sum(busy.values())
-        for uuid in ("GPU-a", "GPU-b"):
+        for uuid in self.bench.counters:
             self.drawn_j[uuid] += gpu_w * duration_s
         if not self.with_rapl:
             self.drawn_j["cpu"] += WATTS.cores_j(sum(busy.values()), waiting_s)
@@ -126,7 +130,9 @@ class World:
 
     def pull(self, acknowledge: bool) -> None:
         """What a controller does; one that dies before it acknowledges is given the same rows again."""
-        for row in self.bench.spool.pull():
+        rows = self.bench.spool.pull()
+        self.batches.append(rows)
+        for row in rows:
             key = (row.device, row.seq)
             assert self.committed.setdefault(key, row) == row, "one key stands for two rows"
         if acknowledge:
@@ -158,20 +164,30 @@ def sum_j(rows: Iterable[MeterRow]) -> float:
     return math.fsum(row.energy_j for row in rows if row.energy_j is not None)
 
 
-@settings(deadline=None, max_examples=100)
-@given(st.lists(STEP, min_size=20, max_size=80), st.sampled_from([7.0, 60.0, 900.0]), st.booleans())
-def test_ranks_and_idle_are_the_host_and_no_replay_counts_twice(
-    steps: list[tuple[str, int]], slot_s: float, with_rapl: bool
-) -> None:
+def played(steps: list[tuple[str, int]], slot_s: float, with_rapl: bool, with_gpus: bool) -> World:
+    """The world after all of it happened and everything was taken."""
     with tempfile.TemporaryDirectory() as name:
         powercap = two_sockets(Path(name) / "powercap", RANGE_J).folder if with_rapl else None
         clock = SetClock()
-        counters = {uuid: WatchedCounter(clock=clock) for uuid in ("GPU-a", "GPU-b")}
+        counters = {uuid: WatchedCounter(clock=clock) for uuid in (("GPU-a", "GPU-b") if with_gpus else ())}
         bench = Bench(Path(name) / "spool", slot_s, clock, counters=counters, powercap=powercap, slices=dict(SLICES))
         world = World(bench, with_rapl)
         for what, seed in steps:
             world.play(what, seed)
         world.end()
+        return world
+
+
+STEPS_OF_A_HOST = st.lists(STEP, min_size=20, max_size=80)
+
+
+@settings(deadline=None, max_examples=100)
+@given(STEPS_OF_A_HOST, st.sampled_from([7.0, 60.0, 900.0]), st.booleans(), st.booleans())
+def test_ranks_and_idle_are_the_host_and_no_replay_counts_twice(
+    steps: list[tuple[str, int]], slot_s: float, with_rapl: bool, with_gpus: bool
+) -> None:
+    world = played(steps, slot_s, with_rapl, with_gpus)
+    counters = world.bench.counters
     rows = list(world.committed.values())
     for device, drawn_j in world.drawn_j.items():
         told = [row for row in rows if of_host(row.device) == device]
@@ -179,7 +195,9 @@ def test_ranks_and_idle_are_the_host_and_no_replay_counts_twice(
         if device in world.spoiled:
             assert 0 <= sum_j(told) <= drawn_j * (1 + 1e-9)
             if not any(what == "crash" for what, _ in steps):  # which forgets readings that no row is made of yet
-                metered_j, metered_s = counters[device].metered()
+                watched = counters[device]
+                assert isinstance(watched, WatchedCounter)
+                metered_j, metered_s = watched.metered()
                 assert sum_j(told) == pytest.approx(metered_j, rel=1e-9, abs=1e-6)
                 assert covered_s(told) == pytest.approx(metered_s, abs=1e-3)
         else:
