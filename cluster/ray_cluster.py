@@ -88,6 +88,9 @@ class RayCluster:
         with self._door("starting a segment"):
             if self._job(order.segment_id) is not None:
                 return
+        if order.spec.secrets:
+            self._ray.ask("control", "keep", order.segment_id, _secrets(order))
+        with self._door("starting a segment"):
             try:
                 self._submit(order)
             except RuntimeError as fault:
@@ -161,7 +164,8 @@ class RayCluster:
         try:
             return self._jobs.get_job_info(segment_id)
         except RuntimeError as fault:
-            if "status code 404" in str(fault):
+            # A dashboard that has just started has no such page yet, which says nothing of the job.
+            if "status code 404" in str(fault) and "does not exist" in str(fault):
                 return None
             raise
 
@@ -214,6 +218,14 @@ class RayCluster:
             raise Unavailable(f"Ray at {self.address} does not answer ({doing}: {line})") from fault
 
 
+def _secrets(order: SegmentOrder) -> dict[str, str]:
+    """The secrets that the spec names, from this process's environment; Unavailable names one that is not there."""
+    missing = [name for name in order.spec.secrets if name not in os.environ]
+    if missing:
+        raise Unavailable(f"secrets: {missing[0]} is not in the controller's environment; set it there")
+    return {name: os.environ[name] for name in order.spec.secrets}
+
+
 def _environment(order: SegmentOrder) -> dict[str, str]:
     """The variables of the segment's driver and workers; the user's own win where they touch no name of lowtide's."""
     path = os.pathsep.join([str(Path(sys.executable).parent), "${PATH}"])  # ninja, which compiles DeepSpeed's ops
@@ -232,7 +244,10 @@ def _environment(order: SegmentOrder) -> dict[str, str]:
         defaults["DS_ACCELERATOR"] = "cpu"
     if order.threads is not None:
         defaults["OMP_NUM_THREADS"] = str(order.threads)
-    return {**defaults, **order.spec.env, **ours}
+    given = dict(order.spec.env)
+    if order.spec.job == "script":
+        given.pop("PYTHONPATH", None)  # it is the script's; a worker that reads it may find modules that shadow ours
+    return {**defaults, **given, **ours}
 
 
 def _in_step(pieces: Any) -> Iterator[str]:

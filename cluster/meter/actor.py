@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import GetTimeoutError, RayActorError, RayError, RaySystemError
+from ray.exceptions import ActorUnschedulableError, GetTimeoutError, RayActorError, RayError, RaySystemError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.api import MeterRow, Phase
@@ -36,6 +36,7 @@ Value = TypeVar("Value")
 NAMESPACE = "lowtide"
 START_TIMEOUT_S = 120.0
 ANSWER_TIMEOUT_S = 30.0
+_GONE = (RayActorError, ActorUnschedulableError)
 LOCK_WAIT_S = 10.0
 """How long a new meter waits for the spool's lock: the time in which a killed one's process goes away."""
 
@@ -117,7 +118,7 @@ class MeterHandle:
     def _ask(self, call: Callable[[Any], Any]) -> Any:
         try:
             return _get(call(self._actor), ANSWER_TIMEOUT_S)
-        except RayActorError:  # its node left while others of this host live on; owners are in the spool's state
+        except _GONE:  # its node left while others of this host live on; owners are in the spool's state
             self._actor = _start(self._spool, self._slot_s)
             return _get(call(self._actor), ANSWER_TIMEOUT_S)
 
@@ -196,26 +197,34 @@ def _start(spool: str, slot_s: float) -> Any:
     for other in _names(spool):
         if other.startswith(f"{_prefix(spool)}{host_boot()}-") and other != name:
             _retire(other)
+    for last in (False, True):
+        actor = _named(name, spool, slot_s)
+        try:
+            _get(actor.ready.remote(slot_s), START_TIMEOUT_S)
+            return actor
+        except _GONE as fault:
+            if last:
+                line = str(fault).strip().splitlines()[-1]
+                raise Unavailable(f"the meter of this host did not start: {line}") from None
+            # It was bound to a Ray node that is gone, while another node of this host lives.
+            ray.kill(actor)
+    raise AssertionError("the second try returns or raises")
+
+
+def _named(name: str, spool: str, slot_s: float) -> Any:
+    """The actor of this name, created on this node where there is none."""
     node_id = ray.get_runtime_context().get_node_id()
-    actor = (
-        ray.remote(MeterActor)
-        .options(
-            name=name,
-            namespace=NAMESPACE,
-            lifetime="detached",
-            get_if_exists=True,
-            num_cpus=0,
-            max_restarts=-1,
-            max_task_retries=3,
-            scheduling_strategy=NodeAffinitySchedulingStrategy(node_id, soft=False),
-        )
-        .remote(os.path.abspath(spool), slot_s)
-    )
-    try:
-        _get(actor.ready.remote(slot_s), START_TIMEOUT_S)
-    except RayActorError as fault:
-        raise Unavailable(f"the meter of this host did not start: {str(fault).strip().splitlines()[-1]}") from None
-    return actor
+    options = {
+        "name": name,
+        "namespace": NAMESPACE,
+        "lifetime": "detached",
+        "get_if_exists": True,
+        "num_cpus": 0,
+        "max_restarts": -1,
+        "max_task_retries": 3,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node_id, soft=False),
+    }
+    return ray.remote(MeterActor).options(**options).remote(os.path.abspath(spool), slot_s)
 
 
 def _retire(name: str) -> None:

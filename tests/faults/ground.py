@@ -31,7 +31,7 @@ SHAPES = ("square", "sawtooth", "constant")
 """Power curves of the GPUs, one for each node."""
 WORKERS = 2
 STEPS = 900
-RECOVERS_S = 420.0
+RECOVERS_S = 900.0
 """What no recovery should ever need, on a machine that others use too."""
 
 

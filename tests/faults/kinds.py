@@ -62,6 +62,8 @@ def node_removed(ground: Ground, seen: Seen, rng: Random) -> str:
 def node_drained(ground: Ground, seen: Seen, rng: Random) -> str:
     """A preemption: its notice, then its end. What was trained until the notice must be saved."""
     name, within_s = _node_of(ground, seen, rng), 60
+    if not ground.owners(seen.segment):
+        return "nothing: the segment had ended"
     before = ground.segment(seen.segment)
     ground.nodes.drain(name, within_s)
     deadline_s = time.monotonic() + within_s
@@ -91,6 +93,10 @@ def controller_stalled(ground: Ground, seen: Seen, rng: Random) -> str:
     stalled, epoch = ground.controller, ground.epoch()
     assert stalled is not None
     stalled.send_signal(signal.SIGSTOP)
+    while _is_locked(ground):  # stopped in the middle of a transaction, it would stall whoever writes
+        stalled.send_signal(signal.SIGCONT)
+        time.sleep(0.3)
+        stalled.send_signal(signal.SIGSTOP)
     ground.serve()
     ground.until("the second controller takes over", ground.jobs[-1], lambda: ground.epoch() > epoch)
     stalled.send_signal(signal.SIGCONT)
@@ -191,6 +197,16 @@ KINDS = {
     "head restarted": Kind(head_restarted, True),
     "GPUs taken": Kind(gpus_taken, True, 1),
 }
+
+
+def _is_locked(ground: Ground) -> bool:
+    with closing(sqlite3.connect(ground.site.state / "lowtide.db", isolation_level=None, timeout=0.5)) as store:
+        try:
+            store.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return True
+        store.execute("ROLLBACK")
+        return False
 
 
 def _kill_rank(ground: Ground, seen: Seen, rank: int) -> int:
