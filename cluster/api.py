@@ -61,13 +61,19 @@ class SegmentOrder:
     checkpoints: str
     """Folder of the job's checkpoints in this zone."""
     restore_from: str | None
-    """Folder that holds the newest checkpoint where that is another one (after a move); else None."""
+    """Folder or URL that holds the newest checkpoint where that is another one (after a move); else None."""
     spool: str
     """Folder on each host where its meter keeps rows until they are acknowledged."""
     threads: int | None = None
     """OMP_NUM_THREADS of each worker; None lets Ray choose by the worker's CPUs."""
     power_limit_w: int | None = None
     """W that each of the segment's GPUs may draw; None is the limit that it has by itself."""
+    also_at: tuple[str, ...] = ()
+    """Other folders and URLs where a checkpoint as new or newer may lie, as after a segment that was lost."""
+    mirror: str | None = None
+    """URL where the zone keeps what is published in `checkpoints`; None where the folder is its own place."""
+    start_step: int = 0
+    """Where the job's newest checkpoint stands, as far as the controller knows."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,8 @@ class Progress:
     """The limit that holds on all of the segment's GPUs since it began, where it wished for one; else None."""
     power_limit_refused: str | None = None
     """Why that is not the one that it wished for."""
+    note: str = ""
+    """What the user shall know though training goes on; empty where all is well."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +116,8 @@ class SegmentResult:
     """The limit that held on all of the segment's GPUs from beginning to end, where it wished for one; else None."""
     power_limit_refused: str | None = None
     """Why that is not the one that it wished for."""
+    moved_bytes: int | None = None
+    """Bytes read from elsewhere for the checkpoint that it began with, as they came; None where it did not tell."""
 
 
 @dataclass(frozen=True)

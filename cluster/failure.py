@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cluster.order import TRACEBACK
-from jobs.spec.errors import LowtideError
+from jobs.spec.errors import LowtideError, Unavailable
 
 _PEER_GONE = re.compile(
     r"gloo/transport|connection (was )?(closed|reset) by peer|broken pipe|ncclRemoteError|ncclSystemError"
@@ -31,7 +31,10 @@ class Failure:
 
 
 def failure_of(fault: Exception) -> Failure:
-    """`failed` where a worker raised an error of its own or ran out of memory, `lost` where one was gone."""
+    """`failed` where a worker raised an error of its own or ran out of memory.
+
+    `lost` where a worker was gone, or something outside did not answer: a disk that is full, a file server.
+    """
     from ray.exceptions import OutOfMemoryError
     from ray.train import WorkerGroupError
 
@@ -45,7 +48,7 @@ def failure_of(fault: Exception) -> Failure:
         return Failure("lost", "; ".join(f"rank {rank}: {_line(each)}" for rank, each in sorted(gone.items())))
     own = {rank: each for rank, each in causes.items() if not _lost_its_peer(each)}
     if own:
-        return Failure("failed", _told(own))
+        return Failure("lost" if isinstance(_cause(own)[1], Unavailable) else "failed", _told(own))
     if causes:
         return Failure("lost", "; ".join(f"rank {rank} lost a peer" for rank in sorted(causes)))
     return Failure("lost", _line(fault))
@@ -76,9 +79,13 @@ def _lost_its_peer(fault: Exception) -> bool:
     return bool(_PEER_GONE.search(str(fault)))
 
 
+def _cause(own: Mapping[int, Exception]) -> tuple[int, Exception]:
+    return min(own.items(), key=lambda item: (not isinstance(item[1], LowtideError), item[0]))
+
+
 def _told(own: Mapping[int, Exception]) -> str:
     """The traceback of the rank that is the cause: an error that lowtide raised itself, else the first rank's."""
-    rank, cause = min(own.items(), key=lambda item: (not isinstance(item[1], LowtideError), item[0]))
+    rank, cause = _cause(own)
     text = getattr(cause, TRACEBACK, None) or "".join(traceback.format_exception(cause))
     return f"rank {rank}: {text.strip()}"
 

@@ -27,6 +27,7 @@ class Link:
         self._phase: Phase = "start"
         self._step: tuple[int, int, float | None, int, float] | None = None
         self._loss: float | None = None
+        self._note = ""
         self._stop: Ended | None = None
         self._actor: Any = None
         self._closing = threading.Event()
@@ -50,6 +51,10 @@ class Link:
         if loss is not None:
             self._loss = loss
         self._step = (step, steps, self._loss, trained_steps, trained_s)
+
+    def note(self, text: str) -> None:
+        """Something that the user shall know though training goes on; empty where all is well again."""
+        self._note = text
 
     def stop_wanted(self) -> bool:
         """Whether `run_until` has come. Once it has, it stays so, and the end keeps the name it had then."""
@@ -108,7 +113,8 @@ class Link:
         if self._step is None:
             return None
         step, steps, loss, trained_steps, trained_s = self._step
-        return Progress(datetime.now(timezone.utc), self._phase, step, steps, loss, trained_steps, trained_s)
+        now, note = datetime.now(timezone.utc), self._note
+        return Progress(now, self._phase, step, steps, loss, trained_steps, trained_s, note=note)
 
 
 def _elapsed_s() -> float:

@@ -3,8 +3,9 @@ In: a folder that all ranks filled. Out: `Published` checkpoints, the newest sou
 Next, jobs.state loads one into the engine. Nothing here needs torch.
 
     <checkpoints>/published.json           the pointer: {"published": ["step-00000120", "step-00000080"]}, newest first
-    <checkpoints>/step-00000120/           DeepSpeed's files, rng-rank-00000.pt, meta.json, manifest.json
+    <checkpoints>/step-00000120/           DeepSpeed's files, meta.json, manifest.json
     <checkpoints>/step-00000160.partial/   being written, or left by a crash: never read
+    <checkpoints>/step-00000120.universal/ the same for another width (jobs.universal), until the next is published
     <checkpoints>/data/                    tokens, kept so that a resume reads no text
     <checkpoints>/final/                   the finished model and its metrics
 
@@ -16,19 +17,23 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from jobs.spec import JobFault
+from jobs.patience import Beat, Pulse, bounded, together, told_as
+from jobs.spec import JobFault, Unavailable
 
 MANIFEST = "manifest.json"
 META = "meta.json"
 POINTER = "published.json"
 _CHUNK_BYTES = 1 << 20
+_Value = TypeVar("_Value")
+_SLOWEST_BYTES_PER_S = 10e6
+"""A disk that flushes more slowly than this counts as one that hangs."""
 
 
 @dataclass(frozen=True)
@@ -61,68 +66,102 @@ def partial_of(folder: Path, step: int) -> Path:
 
 def clear(folder: Path) -> None:
     """Remove the partial folders and files that a crash left. Call it on one rank, before the others write."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in [*folder.glob("*.partial"), *folder.glob("data/*.partial")]:
-        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+
+    def act(pulse: Pulse) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for stale in [*folder.glob("*.partial"), *folder.glob("data/*.partial")]:
+            pulse.beat()
+            shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+
+    with told_as(str(folder)):
+        bounded(str(folder), act)
+
+
+def make_room(folder: Path, needed_bytes: int) -> None:
+    """Unavailable where the disk of `folder` has less free than a checkpoint needs, before anyone writes to it."""
+    free_bytes = bounded(str(folder), lambda _pulse: shutil.disk_usage(folder).free)
+    if free_bytes < needed_bytes:
+        free = f"{free_bytes / 1e6:.0f} MB are free"
+        raise Unavailable(f"{folder}: a checkpoint needs {needed_bytes / 1e6:.0f} MB and {free}; make room")
+
+
+def begin(partial: Path, meta: Mapping[str, Any]) -> None:
+    """Make the folder that the ranks write a checkpoint to. Call it on one rank, after `clear`."""
+
+    def act(pulse: Pulse) -> None:
+        partial.mkdir()
+        pulse.beat()
+        write_atomically(partial / META, meta)
+
+    with told_as(str(partial)):
+        bounded(str(partial), act)
 
 
 def seal(partial: Path, rank: int = 0, world_size: int = 1) -> dict[str, Sealed]:
     """Flush this rank's share of the files to disk and checksum them; the keys are paths within `partial`."""
-    mine = _files(partial)[rank::world_size]
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return dict(zip(mine, pool.map(lambda name: _seal_file(partial / name), mine), strict=True))
+    with told_as(str(partial)):
+        return seal_files(partial, bounded(str(partial), lambda _pulse: _files(partial)[rank::world_size]))
 
 
-def publish(folder: Path, step: int, sealed: Mapping[str, Sealed], keep: int) -> Published:
-    """Give the sealed partial of `step` its name, move the pointer, remove all but the newest `keep`.
+def seal_files(partial: Path, names: Iterable[str]) -> dict[str, Sealed]:
+    """Flush these files of `partial` to disk and checksum them."""
+    mine = list(names)
+    with told_as(str(partial)):
+        return dict(zip(mine, together(str(partial), [_on(_seal_file, partial / name) for name in mine]), strict=True))
+
+
+def unsealed(partial: Path, sealed: Mapping[str, Sealed]) -> list[str]:
+    """The files of `partial` that nobody has sealed."""
+    with told_as(str(partial)):
+        return bounded(str(partial), lambda _pulse: sorted(set(_files(partial)) - sealed.keys()))
+
+
+def publish(folder: Path, step: int, sealed: Mapping[str, Sealed], keep: int, held: Collection[str] = ()) -> Published:
+    """Give the sealed partial of `step` its name, move the pointer, remove all but the newest `keep` and those `held`.
 
     A crash before the pointer has moved leaves the checkpoint before it in force. JobFault where a file of the partial
-    is not sealed.
+    is not sealed, Unavailable where the disk is full or hangs.
     """
+    with told_as(str(folder)):
+        return bounded(str(folder), lambda pulse: _publish(folder, step, sealed, keep, held, pulse.beat))
+
+
+def _publish(
+    folder: Path, step: int, sealed: Mapping[str, Sealed], keep: int, held: Collection[str], beat: Beat
+) -> Published:
     partial = partial_of(folder, step)
     unsealed = sorted(set(_files(partial)) - sealed.keys())
     if unsealed:
         raise JobFault(f"{partial}: {unsealed[0]} was never sealed; do the workers share the checkpoints folder?")
-    manifest = {name: {"bytes": file.size_bytes, "sha256": file.sha256} for name, file in sorted(sealed.items())}
-    write_atomically(partial / MANIFEST, {"step": step, "files": manifest})
+    write_manifest(partial, step, sealed)
     target = folder / name_of(step)
+    beat()
     if target.exists():
         shutil.rmtree(target)
     partial.rename(target)
     sync_folder(folder)
+    beat()
     names = [target.name, *(name for name in _pointed(folder) if name != target.name)]
     names = sorted((name for name in names if name <= target.name), reverse=True)[:keep]
     write_atomically(folder / POINTER, {"published": names})
-    _prune(folder, set(names))
+    beat()
+    _prune(folder, {*names, *held})
     return Published(target, step, _read(target / META), _size(sealed.values()))
 
 
 def newest(folder: Path) -> Published | None:
     """The newest published checkpoint whose files match its manifest; an older one where that is torn; else None."""
-    for name in _pointed(folder):
-        found = _verified(folder / name)
+    for name in bounded(str(folder), lambda _pulse: _pointed(folder)):
+        found = sound(folder / name)
         if found is not None:
             return found
     return None
 
 
-def bring(source: Path, folder: Path, keep: int) -> Published | None:
-    """Copy the newest checkpoint of `source` into `folder` and publish it, unless `folder` holds one as new.
-
-    Returns what is newest in `folder` afterwards. JobFault where the copy differs from its manifest.
-    """
-    here = newest(folder)
-    there = newest(source) if source.resolve() != folder.resolve() else None
-    if there is None or (here is not None and here.step >= there.step):
-        return here
-    clear(folder)
-    partial = partial_of(folder, there.step)
-    shutil.copytree(there.folder, partial)
-    (partial / MANIFEST).unlink()
-    sealed = seal(partial)
-    if sealed != _manifest(there.folder):
-        raise JobFault(f"{partial}: the copy of {there.folder} differs from its manifest; check disk and network")
-    return publish(folder, there.step, sealed, keep)
+def write_manifest(folder: Path, step: int, sealed: Mapping[str, Sealed]) -> None:
+    """List the files of a checkpoint's folder with their sizes and checksums; without it the folder never counts."""
+    files = {name: {"bytes": file.size_bytes, "sha256": file.sha256} for name, file in sorted(sealed.items())}
+    write_atomically(folder / MANIFEST, {"step": step, "files": files})
 
 
 def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
@@ -150,34 +189,58 @@ def _pointed(folder: Path) -> list[str]:
     pointer = folder / POINTER
     if not pointer.exists():
         return []
+    found = named_in(pointer.read_bytes())
+    return found or sorted((path.parent.name for path in folder.glob(f"step-????????/{MANIFEST}")), reverse=True)
+
+
+def named_in(pointer: bytes | None) -> list[str]:
+    """The names that a pointer's content lists, newest first; empty where it is none or torn."""
     try:
-        return [str(name) for name in _read(pointer)["published"]]
+        return [str(name) for name in json.loads(pointer or b"")["published"]]
     except (ValueError, KeyError, TypeError):
-        return sorted((path.parent.name for path in folder.glob(f"step-????????/{MANIFEST}")), reverse=True)
+        return []
 
 
-def _verified(folder: Path) -> Published | None:
+def is_name(name: str) -> bool:
+    """Whether a folder of this name is a checkpoint's."""
+    return re.fullmatch(r"step-\d{8,}", name) is not None
+
+
+def flush_s(size_bytes: int) -> float:
+    """How long a disk may take to flush so much."""
+    return size_bytes / _SLOWEST_BYTES_PER_S
+
+
+def sound(folder: Path) -> Published | None:
     """The checkpoint in `folder`, or None where a file is missing, torn or changed."""
-    try:
-        manifest = _manifest(folder)
+
+    def read(_pulse: Pulse) -> tuple[int, dict[str, Any], dict[str, Sealed]] | None:
+        manifest = manifest_of(folder)
         if any((folder / name).stat().st_size != file.size_bytes for name, file in manifest.items()):
             return None
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            digests = list(pool.map(lambda name: _sha256(folder / name), manifest))
+        return _read(folder / MANIFEST)["step"], _read(folder / META), manifest
+
+    try:
+        about = bounded(str(folder), read)
+        if about is None:
+            return None
+        step, meta, manifest = about
+        digests = together(str(folder), [_on(_sha256, folder / name) for name in manifest])
         if digests != [file.sha256 for file in manifest.values()]:
             return None
-        return Published(folder, _read(folder / MANIFEST)["step"], _read(folder / META), _size(manifest.values()))
+        return Published(folder, step, meta, _size(manifest.values()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _manifest(folder: Path) -> dict[str, Sealed]:
+def manifest_of(folder: Path) -> dict[str, Sealed]:
+    """The files of a checkpoint's folder as its manifest lists them; OSError, ValueError or KeyError without one."""
     files = _read(folder / MANIFEST)["files"]
     return {name: Sealed(int(file["bytes"]), str(file["sha256"])) for name, file in files.items()}
 
 
 def _prune(folder: Path, keep: set[str]) -> None:
-    for path in folder.glob("step-????????"):
+    for path in [*folder.glob("step-????????"), *folder.glob("step-????????.universal")]:
         if path.name not in keep:
             shutil.rmtree(path)
 
@@ -186,16 +249,23 @@ def _files(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def _seal_file(path: Path) -> Sealed:
+def _on(act: Callable[[Path, Pulse], _Value], path: Path) -> Callable[[Pulse], _Value]:
+    return lambda pulse: act(path, pulse)
+
+
+def _seal_file(path: Path, pulse: Pulse) -> Sealed:
+    size_bytes = path.stat().st_size
     with path.open("rb+") as file:
+        pulse.beat(flush_s(size_bytes))
         os.fsync(file.fileno())
-    return Sealed(path.stat().st_size, _sha256(path))
+    return Sealed(size_bytes, _sha256(path, pulse))
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, pulse: Pulse) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK_BYTES):
+            pulse.beat()
             digest.update(chunk)
     return digest.hexdigest()
 

@@ -18,11 +18,13 @@ import numpy as np
 import torch
 
 from jobs.compiler import check, put_interpreter_on_path
-from jobs.data import Batch, micro_size
+from jobs.data import Batch, Micro, micro_size
 from jobs.marks import StepPart, marks_on
 from jobs.objective import IGNORED, Objective, next_token
 from jobs.place import Place
+from jobs.saving import Saving
 from jobs.schedule import learning_rate
+from jobs.snapshot import Snapshot
 from jobs.spec import JobFault, JobSpec, Unavailable
 from jobs.spec.job import Training
 
@@ -54,8 +56,11 @@ def prepare(place: Place) -> Any:
     return deepspeed
 
 
-def deepspeed_config(spec: JobSpec, world_size: int) -> dict[str, Any]:
-    """The spec's DeepSpeed section with the batch keys that follow from the spec and the worker count."""
+def deepspeed_config(spec: JobSpec, world_size: int, universal: bool = False) -> dict[str, Any]:
+    """The spec's DeepSpeed section with the batch keys that follow from the spec and the worker count.
+
+    `universal`: the checkpoint that will be loaded is one of jobs.universal.
+    """
     assert spec.training is not None
     micro = micro_size(spec.training, world_size)
     ours = {
@@ -66,7 +71,8 @@ def deepspeed_config(spec: JobSpec, world_size: int) -> dict[str, Any]:
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
     }
-    return {**ours, **spec.deepspeed}
+    config = {**ours, **spec.deepspeed}
+    return {**config, "checkpoint": {**config.get("checkpoint", {}), "load_universal": True}} if universal else config
 
 
 def peak_rate(spec: JobSpec) -> float:
@@ -77,16 +83,24 @@ def peak_rate(spec: JobSpec) -> float:
 
 
 class Engine:
-    """One rank's DeepSpeed engine with its objective, its losses and its random state."""
+    """One rank's DeepSpeed engine with its objective, its losses and its random numbers.
 
-    def __init__(self, deepspeed: Any, spec: JobSpec, place: Place, module: Any, objective: Objective) -> None:
+    Random numbers (dropout) follow from `training.seed` and the global number of a micro-batch's first sample alone, so
+    nothing of them is saved: a job draws the same whenever it was paused, and at every width at which a worker takes as
+    many samples at once. At a width whose micro-batches are of another size, other numbers of the same distribution.
+    """
+
+    def __init__(
+        self, deepspeed: Any, spec: JobSpec, place: Place, module: Any, objective: Objective, universal: bool = False
+    ) -> None:
         assert spec.training is not None
         self._training: Training = spec.training
         self._place = place
+        self._universal = universal
         self._objective = objective
         self._peak = peak_rate(spec)
         self._own_schedule = "scheduler" in spec.deepspeed
-        config = deepspeed_config(spec, place.world_size)
+        config = deepspeed_config(spec, place.world_size, universal)
         self._accumulation: int = config["gradient_accumulation_steps"]
         optimizer = None
         if "optimizer" not in config:
@@ -96,14 +110,16 @@ class Engine:
         self._engine: Any = deepspeed.initialize(
             model=module, optimizer=optimizer, model_parameters=list(module.parameters()), config=config
         )[0]
+        self._saving = Saving(self._engine.checkpoint_engine)
+        self._snapshot = self._engine.checkpoint_engine = Snapshot(self._saving)
+        self._engine._copy_recovery_script = lambda _folder: None  # of no use here, and it may not fail on a full disk
         self._device = torch.device(place.device)
         self._loss = torch.zeros((), device=self._device)
         self._bad = torch.full((), -1, dtype=torch.int64, device=self._device)
         self._marks = marks_on(self._device)
         self._marks.watch(deepspeed.comm.comm.cdb)
-        _seed(spec.training.seed, place.rank)
 
-    def step(self, step: int, steps: int, batches: Iterable[Batch]) -> None:
+    def step(self, step: int, steps: int, batches: Iterable[Micro]) -> None:
         """Take step number `step` (from 0) of `steps` with this rank's micro-batches. The device may lag behind."""
         if not self._own_schedule:
             rate = learning_rate(step, steps, self._peak, self._training.warmup_steps)
@@ -112,8 +128,9 @@ class Engine:
         self._engine.train()
         total = torch.zeros((), device=self._device)
         self._marks.begin()
-        for batch in batches:
-            inputs, labels = self._tensors(batch)
+        for micro in batches:
+            _seed(self._training.seed, micro.first)
+            inputs, labels = self._tensors(micro.rows)
             self._marks.enter("forward")
             # Every token of a packed sample is valid, so micro-batches of equal size make a mean over the global batch.
             loss = self._objective(self._engine, inputs, labels) / labels.numel()
@@ -153,18 +170,40 @@ class Engine:
                 tokens += valid * labels.shape[1]
         return nats, tokens
 
-    def save(self, folder: Path, tag: str) -> None:
-        """Write this rank's part of a checkpoint to `folder/tag`: DeepSpeed's files and the random state."""
+    def save(self, folder: Path, tag: str, beside: bool = False) -> None:
+        """Write this rank's part of a checkpoint to `folder/tag`, or hold a copy where it is written `beside` training.
+
+        All ranks call; what the disk says to it, `finish_save` tells.
+        """
+        self._snapshot.begin(copies=beside)
         self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
-        torch.save(_random_state(self._device), folder / tag / f"rng-rank-{self._place.rank:05d}.pt")
+
+    def finish_save(self) -> list[Path]:
+        """Write what `save` holds; this rank's files. Talks to no other rank, so it may run in a thread.
+
+        Unavailable where the disk did not take what this rank saved.
+        """
+        paths = self._snapshot.write()
+        self._saving.check()
+        return paths
 
     def load(self, folder: Path) -> None:
-        """Take up weights, optimizer and random state of a published checkpoint; JobFault where there is none."""
+        """Take up weights and optimizer of a checkpoint; JobFault where there is none.
+
+        An engine made with `universal` takes up what jobs.universal made of one, any other what as many workers wrote.
+        """
         path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
         if path is None:
             raise JobFault(f"{folder}: DeepSpeed found no checkpoint in it; restore the folder or remove it")
-        state = torch.load(folder / f"rng-rank-{self._place.rank:05d}.pt", weights_only=False)
-        _restore_random_state(state, self._device)
+        if self._universal:
+            self._load_buffers(Path(path))
+
+    def _load_buffers(self, model_file: Path) -> None:
+        """Take up the module's buffers, which DeepSpeed leaves as they are when it loads a universal checkpoint."""
+        saved = torch.load(model_file, map_location="cpu", weights_only=False)["module"]
+        own = dict(self._engine.module.named_buffers())
+        for name, buffer in saved.items():
+            own[name].copy_(buffer)
 
     def export(self, folder: Path) -> None:
         """Write the whole model to `folder` as transformers reads it (safetensors); all ranks call, rank 0 writes."""
@@ -204,26 +243,9 @@ def _spare_the_compiler() -> None:
             compiler.compile = compile_with
 
 
-def _seed(seed: int, rank: int) -> None:
-    """Every rank draws its own numbers (dropout), the same at every start."""
-    mixed = int(np.random.SeedSequence([seed & 0xFFFFFFFFFFFFFFFF, rank]).generate_state(1, np.uint64)[0])
+def _seed(seed: int, number: int) -> None:
+    """The random numbers of the micro-batch that begins with the global sample `number`."""
+    mixed = int(np.random.SeedSequence([seed & 0xFFFFFFFFFFFFFFFF, number]).generate_state(1, np.uint64)[0])
     random.seed(mixed)
     np.random.seed(mixed & 0xFFFFFFFF)
     torch.manual_seed(mixed)  # CUDA's generators, too
-
-
-def _random_state(device: torch.device) -> dict[str, Any]:
-    return {
-        "python": random.getstate(),
-        "numpy": np.random.get_state(),
-        "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-    }
-
-
-def _restore_random_state(state: dict[str, Any], device: torch.device) -> None:
-    random.setstate(state["python"])
-    np.random.set_state(state["numpy"])
-    torch.set_rng_state(state["torch"])
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state["cuda"], device)

@@ -23,9 +23,15 @@ class Place:
     """`cpu`, or a CUDA device such as `cuda:0`."""
     checkpoints: Path
     """Folder of the job's checkpoints, the same for every rank."""
-    restore_from: Path | None
-    """Folder that holds the newest checkpoint where that is another one; else None."""
+    restore_from: Path | str | None
+    """Folder or URL that holds the newest checkpoint where that is another one; else None."""
     segment_id: str
+    also_at: tuple[str, ...] = ()
+    """Other folders and URLs where one as new or newer may lie, as after a lost segment."""
+    mirror: str | None = None
+    """URL where the zone keeps what is published in `checkpoints`; None where the folder is its own place."""
+    start_step: int = 0
+    """Where the newest checkpoint stands, as far as the controller knows."""
 
 
 class Watch(Protocol):
@@ -43,6 +49,12 @@ class Watch(Protocol):
         `loss` is the newest global mean loss where it was read at this step, else None: reading it makes a GPU wait.
         """
 
+    def note(self, text: str) -> None:
+        """Something that the user shall know though training goes on: a checkpoint that could not be saved, say.
+
+        Said on rank 0; empty where all is well again.
+        """
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -57,8 +69,11 @@ class Outcome:
     parts_s: dict[str, float]
     """Seconds by part: imports, build, restore, first_step, train, step_end, checkpoint, publish.
 
+    `transfer` is bringing a checkpoint from elsewhere, `mirror` waiting until the zone's own place has the newest.
     `step.data`, `step.forward`, `step.backward`, `step.optimizer` and `step.communication` share out `train`; they are
     missing where too few steps were trained to sample one.
     """
     checkpoint_bytes: int
     """Size of the newest published checkpoint; 0 where none was written."""
+    moved_bytes: int = 0
+    """Bytes read from elsewhere, compressed or not, for the checkpoint that it began with: rank 0's figure."""

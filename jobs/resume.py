@@ -1,6 +1,6 @@
 """Resuming: what a checkpoint must share with the run that takes it up.
 In: the spec, the place and the text's digest; a published checkpoint. Out: the checkpoint, or why it does not fit.
-Next, jobs.engine loads it.
+Next, jobs.engine loads it, at another width as jobs.universal made it.
 """
 
 from __future__ import annotations
@@ -8,16 +8,16 @@ from __future__ import annotations
 from typing import Any
 
 from jobs import checkpoint
+from jobs.bring import Brought, bring
 from jobs.place import Place
 from jobs.spec import InputError, JobSpec
 
 
-def find(place: Place, keep: int) -> checkpoint.Published | None:
+def find(place: Place, keep: int) -> Brought:
     """The newest checkpoint of the job, brought over first where it lies elsewhere. Call it on one rank."""
     checkpoint.clear(place.checkpoints)
-    if place.restore_from is not None:
-        return checkpoint.bring(place.restore_from, place.checkpoints, keep)
-    return checkpoint.newest(place.checkpoints)
+    sources = [place.restore_from, *place.also_at, place.mirror]
+    return bring(place.checkpoints, [str(each) for each in sources if each], keep, place.start_step)
 
 
 def essentials(spec: JobSpec, world_size: int, digest: str) -> dict[str, Any]:
@@ -36,18 +36,18 @@ def essentials(spec: JobSpec, world_size: int, digest: str) -> dict[str, Any]:
     }
 
 
+def is_resize(now: dict[str, Any], found: checkpoint.Published) -> bool:
+    """Whether another number of workers wrote the checkpoint."""
+    return bool(found.meta["essentials"]["workers.count"] != now["workers.count"])
+
+
 def fits(now: dict[str, Any], found: checkpoint.Published) -> None:
-    """InputError where the checkpoint was written by a run that this spec, or this width, cannot continue."""
+    """InputError where the checkpoint was written by a run that this spec cannot continue; the width may differ."""
     then, name = found.meta["essentials"], found.folder.name
     for field, value in now.items():
         before = then.get(field)
-        if before == value:
+        if before == value or field == "workers.count":
             continue
-        if field == "workers.count":
-            raise InputError(
-                f"workers.count: {name} was written by {before} workers and {value} cannot take it up: resizing comes "
-                f"with the universal checkpoint; run with {before}"
-            )
         if field == "data.files":
             raise InputError(
                 f"data.files: the text differs from what {name} was trained on; restore it or submit a new job"

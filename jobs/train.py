@@ -5,18 +5,25 @@ The cluster's worker calls `run`; heavy imports happen inside it, so that they a
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from jobs import audit, checkpoint, result, resume, tokens
 from jobs.data import Corpus, corpus, feed, holdout_batches, micro_size, total_steps
 from jobs.pace import Action, Clock, Parts
 from jobs.place import Outcome, Place, Watch
-from jobs.spec import InputError, JobFault, JobSpec
+from jobs.save import Saver
+from jobs.shelf import Shelf
+from jobs.spec import InputError, JobFault, JobSpec, Unavailable
 
 if TYPE_CHECKING:
     from jobs.engine import Engine
     from jobs.group import Group
     from jobs.resize import Resize
+
+SAVE_AGAIN_S = (2.0, 10.0, 30.0)
+"""Before each further try of the save that ends a segment."""
 
 
 def run(spec: JobSpec, place: Place, watch: Watch) -> Outcome:
@@ -46,11 +53,14 @@ class _Run:
         self.spec, self.place, self.watch, self.group, self.parts, self.corpus = spec, place, watch, group, parts, text
         self.essentials = resume.essentials(spec, place.world_size, text.digest)
         self.training = spec.training
+        self.shelf = Shelf(place, spec.checkpoint.keep, parts)
+        self.saver = Saver(group, place, self.shelf, parts)
         self.length = spec.data.sequence_length
         self.steps = total_steps(spec.training, len(text.training), self.length)
         self.step = 0
         self.saved_step = 0
         self.checkpoint_bytes = 0
+        self.told = ""
         self.metrics: dict[str, float] = {}
 
     def go(self, deepspeed: Any) -> Outcome:
@@ -65,18 +75,21 @@ class _Run:
             self.watch.phase("restore")
             self._restore(engine, found, resize)
         done = self._train(engine)
-        self._save(engine)
+        self._save(engine, ends=True)
         if done:
             self._evaluate(engine)
             self._export(engine)
+        self.saver.close()
         self.watch.phase("stop")
+        with self.parts.time("mirror"):
+            self.group.first(lambda: self.shelf.finish(result=done))
         engine.close()
         return self._outcome(done)
 
     def _find(self) -> checkpoint.Published | None:
         """The checkpoint to resume from, the same on every rank; None starts afresh."""
         with self.parts.time("find"):
-            found = self.group.first(lambda: resume.find(self.place, self.spec.checkpoint.keep))
+            found = self.group.first(self.shelf.find)
         if found is not None:
             resume.fits(self.essentials, found)
             self.step = self.saved_step = found.step
@@ -136,8 +149,8 @@ class _Run:
                 action = self._check_in(engine, clock) if checked else "go"
             loss = self.metrics["loss"] if checked else None
             self.watch.stepped(self.step, self.steps, loss, clock.trained_steps, clock.trained_s)
-            if action == "checkpoint":
-                self._save(engine)
+            if action == "checkpoint" and self.saver.in_flight is None:  # else it will be asked for again
+                self._save(engine, ends=False)
                 self.watch.phase("train")
                 clock.saved()
         self.parts.add("first_step", clock.first_step_s)
@@ -159,8 +172,10 @@ class _Run:
         """Exchange the word with the other ranks; JobFault on all of them where a loss is not finite."""
         loss, bad = engine.losses()
         action, distance = clock.decide(self.step, self.steps)
-        check = self.group.check(action, distance, loss, bad)
+        check = self.group.check(action, distance, loss, bad, self.saver.is_written)
         clock.agreed(self.step, check.distance)
+        if check.written and self.saver.in_flight is not None:
+            self._finish(self.saver.in_flight, waits=False)
         if check.first_bad_step is not None:
             raise JobFault(
                 f"step {check.first_bad_step}: the loss is not finite; lower training.learning_rate, add "
@@ -171,35 +186,65 @@ class _Run:
             self.metrics |= {"loss": check.loss, "samples": samples, "tokens": samples * self.length}
         return check.action
 
-    def _save(self, engine: Engine) -> None:
-        """Publish a checkpoint of this step, unless there is one."""
+    def _save(self, engine: Engine, ends: bool) -> None:
+        """A checkpoint of this step, unless there is one: begun, to be written beside the training, or where it ends, saved.
+
+        Where the disk is full or hangs, training goes on and the checkpoint before stands; where the segment `ends`
+        here, saving is tried again, and then Unavailable says so.
+        """
+        if self.saver.in_flight is not None:
+            self._finish(self.saver.in_flight, waits=True)
         if self.step == self.saved_step:
             return
-        folder, step = self.place.checkpoints, self.step
-        partial = checkpoint.partial_of(folder, step)
+        for wait_s in (*SAVE_AGAIN_S, None) if ends else (None,):
+            try:
+                self._begin(engine, beside=not ends)
+                if ends:
+                    self._publish(waits=True)
+                return
+            except Unavailable as fault:
+                told = self._not_saved(self.step, fault)
+                if ends and wait_s is None:
+                    raise Unavailable(told) from fault
+            self._tell(told)
+            time.sleep(wait_s or 0.0)
+
+    def _finish(self, step: int, waits: bool) -> None:
+        """Publish what was written beside the training; where the disk did not take it, the one before stands."""
+        try:
+            self._publish(waits)
+        except Unavailable as fault:
+            self._tell(self._not_saved(step, fault))
+
+    def _not_saved(self, step: int, fault: Unavailable) -> str:
+        stands = f"that of step {self.saved_step} stands" if self.saved_step else "there is none before it"
+        return f"the checkpoint of step {step} was not saved ({fault}); {stands}"
+
+    def _tell(self, text: str) -> None:
+        """Say what went wrong with a checkpoint, in the log and to whoever watches; empty where all is well again."""
+        if self.place.rank != 0 or text == self.told:
+            return
+        if text:
+            print(f"lowtide: {text}", flush=True)
+            with suppress(Unavailable):
+                checkpoint.clear(self.place.checkpoints)  # a part of a checkpoint only fills the disk
+        self.told = text
+        self.watch.note(text)
+
+    def _begin(self, engine: Engine, beside: bool) -> None:
+        self.watch.phase("checkpoint")
         meta = {
-            "step": step,
+            "step": self.step,
             "segment": self.place.segment_id,
             "metrics": self.metrics,
             "essentials": self.essentials,
         }
+        self.saver.begin(engine, meta, self.checkpoint_bytes, beside)
 
-        def prepare() -> None:
-            checkpoint.clear(folder)
-            partial.mkdir()
-            checkpoint.write_atomically(partial / checkpoint.META, meta)
-
-        self.watch.phase("checkpoint")
-        with self.parts.time("checkpoint"):
-            self.group.first(prepare)
-            engine.save(folder, partial.name)  # not by group.each: a rank that fails inside must end, not wait
-            self.group.wait()
-            shares = self.group.each(lambda: checkpoint.seal(partial, self.place.rank, self.place.world_size))
-        with self.parts.time("publish"):
-            sealed = {name: file for share in shares for name, file in share.items()}
-            keep = self.spec.checkpoint.keep
-            self.checkpoint_bytes = self.group.first(lambda: checkpoint.publish(folder, step, sealed, keep)).size_bytes
-        self.saved_step = step
+    def _publish(self, waits: bool) -> None:
+        published = self.saver.finish(waits)
+        self.saved_step, self.checkpoint_bytes = published.step, published.size_bytes
+        self._tell("")
 
     def _evaluate(self, engine: Engine) -> None:
         """Mean cross-entropy of the holdout, in nats per token."""
@@ -227,7 +272,10 @@ class _Run:
         return metrics is not None
 
     def _outcome(self, done: bool) -> Outcome:
-        return Outcome(done, self.step, self.steps, self.metrics, self.parts.seconds, self.checkpoint_bytes)
+        moved_bytes = self.shelf.moved_bytes
+        return Outcome(
+            done, self.step, self.steps, self.metrics, self.parts.seconds, self.checkpoint_bytes, moved_bytes
+        )
 
 
 def _check(spec: JobSpec, place: Place) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from jobs import checkpoint, resume
-from jobs.place import Place
 from jobs.spec import InputError, JobFault, JobSpec
 
 
@@ -108,34 +107,6 @@ def test_a_file_that_no_rank_sealed_is_never_published(tmp_path: Path) -> None:
     with pytest.raises(JobFault, match="was never sealed"):
         checkpoint.publish(tmp_path, 1, checkpoint.seal(partial, 0, 2), 2)
     assert checkpoint.newest(tmp_path) is None
-
-
-def test_a_newer_checkpoint_is_brought_over_whole(tmp_path: Path) -> None:
-    there, here = tmp_path / "there", tmp_path / "here"
-    save(there, 8)
-    save(here, 4)
-    found = checkpoint.bring(there, here, keep=2)
-    assert found is not None and (found.step, found.folder) == (8, here / "step-00000008")
-    assert newest_step(there) == 8
-
-
-@pytest.mark.parametrize("step", [3, 4])
-def test_a_checkpoint_as_new_is_not_copied(tmp_path: Path, step: int) -> None:
-    there, here = tmp_path / "there", tmp_path / "here"
-    save(there, step)
-    save(here, 4)
-    found = checkpoint.bring(there, here, keep=2)
-    assert found is not None and found.folder == here / "step-00000004"
-    assert sorted(path.name for path in here.iterdir()) == ["published.json", "step-00000004"]
-
-
-def test_the_checkpoint_before_is_brought_where_the_newest_is_damaged(tmp_path: Path) -> None:
-    there, here = tmp_path / "there", tmp_path / "here"
-    save(there, 1)
-    (save(there, 2).folder / "rank-0.pt").unlink()
-    place = Place(0, 1, 0, "cpu", here, there, "s")
-    found = resume.find(place, keep=2)
-    assert found is not None and found.step == 1
 
 
 def test_names_of_files_are_those_that_sha256sum_would_check(tmp_path: Path) -> None:
