@@ -20,11 +20,10 @@ from rich.text import Text
 from orchestrator.accounting.ledger import add_up
 from orchestrator.cli.desk import Desk
 from orchestrator.controller import utcnow
-from orchestrator.controller.gauges import power_by_rank_w
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.record import read
 from orchestrator.signal.forecast import Forecast
-from orchestrator.store import facts, forecasts
+from orchestrator.store import draws, forecasts
 from orchestrator.store.accounts import account_of
 from orchestrator.store.jobs import running_segment
 from orchestrator.store.schema import Job
@@ -99,7 +98,7 @@ class Live:
                 workers=segment.workers if segment else 0,
                 plan=read(job.plan) if job.plan else None,
                 forecasts=forecasts.newest(session),
-                power_w=power_by_rank_w(facts.last_rows(session, job.id, recent)) if segment else {},
+                power_w=draws.power_w(session, [segment.id], recent).get(segment.id, {}) if segment else {},
                 energy_j=ledger.total.energy_j,
                 emissions_g=ledger.emissions_g,
             )

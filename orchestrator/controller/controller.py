@@ -16,6 +16,7 @@ from cluster.api import Cluster, Node
 from jobs.spec import StaleEpoch, Unavailable
 from orchestrator.controller.capacity import Capacity
 from orchestrator.controller.consider import Effort, consider
+from orchestrator.controller.figures import Figures
 from orchestrator.controller.gauges import gauges
 from orchestrator.controller.look import Look, look
 from orchestrator.controller.room import Room
@@ -49,6 +50,7 @@ class Controller:
         self._holder = holder or lease.this_process()
         self._cluster: Cluster | None = None
         self._capacity = Capacity()
+        self._figures = Figures()
         self._epoch = 0
 
     def hold(self) -> None:
@@ -184,7 +186,7 @@ class Controller:
         if self._cluster is None:
             return
         with self._store.read() as session:
-            figures = gauges(session, self._site, now)
+            figures = gauges(session, self._site, now, self._figures)
         try:
             self._cluster.publish(figures)
         except Unavailable as fault:

@@ -8,25 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from cluster.api import Gauge, MeterRow
-from orchestrator.accounting.ledger import add_up
-from orchestrator.accounting.run_now import savings
+from cluster.api import Gauge
+from orchestrator.controller.figures import Figures
 from orchestrator.site import Site
-from orchestrator.store import facts, forecasts
-from orchestrator.store.accounts import account_of
-from orchestrator.store.jobs import running_segments
-from orchestrator.store.schema import Job
+from orchestrator.store import draws, forecasts
+from orchestrator.store.jobs import ended_since, of_ids, running_segments
 
 _RECENT = timedelta(seconds=90)
 """Power is that of the newest rows; a meter cuts one every 60 s at the latest."""
+_ENDED = timedelta(minutes=5)
+"""A job is shown so long after its end."""
 
 
-def gauges(session: Session, site: Site, now: datetime) -> list[Gauge]:
+def gauges(session: Session, site: Site, now: datetime, figures: Figures) -> list[Gauge]:
     """Every figure of this moment: of zones, and of jobs that run or ended within the last minutes."""
-    return [*_of_zones(session, now), *_of_jobs(session, site, now)]
+    return [*_of_zones(session, now), *_of_jobs(session, site, now, figures)]
 
 
 def _of_zones(session: Session, now: datetime) -> Iterator[Gauge]:
@@ -38,41 +36,23 @@ def _of_zones(session: Session, now: datetime) -> Iterator[Gauge]:
         yield Gauge("lowtide_forecast_age_s", (now - forecast.fetched_at).total_seconds(), label)
 
 
-def _of_jobs(session: Session, site: Site, now: datetime) -> Iterator[Gauge]:
-    zones = {segment.job_id: segment for segment in running_segments(session)}
-    ended = select(Job).where(Job.ended_at > now - timedelta(minutes=5))
-    jobs = {job.id: job for job in session.scalars(ended)}
-    jobs |= {job_id: session.get_one(Job, job_id) for job_id in zones}
-    for job in jobs.values():
-        segment = zones.get(job.id)
+def _of_jobs(session: Session, site: Site, now: datetime, figures: Figures) -> Iterator[Gauge]:
+    running = {segment.job_id: segment for segment in running_segments(session)}
+    jobs = [*of_ids(session, running), *ended_since(session, now - _ENDED)]
+    energy_j = draws.energy_j(session, [job.id for job in jobs])
+    power_w = draws.power_w(session, [segment.id for segment in running.values()], now - _RECENT)
+    grams = figures.of(session, site, jobs, energy_j, now)
+    for job in jobs:
+        segment, figure = running.get(job.id), grams.get(job.id)
         label = {"job": job.id, "zone": segment.zone if segment else job.zone or ""}
-        account = account_of(session, site, job, now)
-        ledger = add_up(account)
         yield Gauge("lowtide_job_workers", segment.workers if segment else 0, label)
         yield Gauge("lowtide_job_step", job.step, label)
-        yield Gauge("lowtide_job_energy_j_total", ledger.total.energy_j, label)
-        if ledger.emissions_g is not None:
-            yield Gauge("lowtide_job_emissions_g_total", ledger.emissions_g, label)
-            saved_g = savings(account, ledger).saved_g
-            if saved_g is not None:
-                yield Gauge("lowtide_job_saved_g", saved_g, label)
-        power_w = power_by_rank_w(facts.last_rows(session, job.id, now - _RECENT)) if segment else {}
-        yield Gauge("lowtide_job_power_w", sum(power_w.values()), label)
-        for rank, watts in power_w.items():
+        yield Gauge("lowtide_job_energy_j_total", energy_j.get(job.id, 0.0), label)
+        if figure is not None and figure.emissions_g is not None:
+            yield Gauge("lowtide_job_emissions_g_total", figure.emissions_g, label)
+        if figure is not None and figure.saved_g is not None:
+            yield Gauge("lowtide_job_saved_g", figure.saved_g, label)
+        by_rank_w = power_w.get(segment.id, {}) if segment else {}
+        yield Gauge("lowtide_job_power_w", sum(by_rank_w.values()), label)
+        for rank, watts in by_rank_w.items():
             yield Gauge("lowtide_worker_power_w", watts, {**label, "rank": str(rank)})
-
-
-def power_by_rank_w(rows: list[MeterRow]) -> dict[int, float]:
-    """Mean watts of each rank over its newest row on every device."""
-    newest: dict[tuple[int, str, str], MeterRow] = {}
-    for row in rows:
-        if row.rank is None or row.energy_j is None or row.end <= row.start:
-            continue
-        key = (row.rank, row.host_boot, row.uuid or "cpu")
-        if key not in newest or newest[key].end < row.end:
-            newest[key] = row
-    watts: dict[int, float] = {}
-    for (rank, _, _), row in newest.items():
-        power_w = (row.energy_j or 0.0) / (row.end - row.start).total_seconds()
-        watts[rank] = watts.get(rank, 0.0) + power_w
-    return watts

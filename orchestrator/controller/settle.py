@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from cluster.api import Progress, SegmentResult, SegmentView
 from orchestrator.plan.record import when_done
-from orchestrator.store.jobs import note
+from orchestrator.store.jobs import note, of_ids, running_segments
 from orchestrator.store.schema import Job, Segment
 
 MAX_RETRIES = 5
@@ -21,6 +21,9 @@ _BACK_OFF_S = 10.0
 
 def settle(session: Session, views: Mapping[str, SegmentView], now: datetime) -> None:
     """Write down what the cluster shows of each running segment, and what that makes of its job."""
+    # Read at once and held: each is then found in the session.
+    running = running_segments(session)
+    _held = of_ids(session, {segment.job_id for segment in running})
     for segment_id, view in views.items():
         segment = session.get(Segment, segment_id)
         if segment is None or segment.ended is not None:

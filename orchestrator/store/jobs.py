@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
 from sqlalchemy import func, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, defer
 
 from jobs.spec import InputError, JobSpec
 from orchestrator.store.schema import Event, Job, Segment
 
 ENDED_STATES = ("done", "failed", "cancelled")
+ACTIVE_STATES = ("queued", "waiting", "running", "pausing", "paused")
+_AT_ONCE = 500
+"""Ids in one question."""
 
 
 def submit(session: Session, spec: JobSpec, now: datetime) -> Job:
@@ -57,6 +60,8 @@ def likeness(spec: JobSpec) -> str:
     workers = {k: v for k, v in document["workers"].items() if k != "count"}
     parts = [document["job"], document.get("model"), document.get("distill"), training, data, workers]
     parts.append(document.get("deepspeed"))
+    if spec.script is not None:
+        parts.append(document["script"])
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
@@ -80,8 +85,23 @@ def all_jobs(session: Session) -> Sequence[Job]:
 
 def active_jobs(session: Session) -> Sequence[Job]:
     """Jobs that have not ended: higher priority first, then the longest waiting."""
-    query = select(Job).where(Job.state.not_in(ENDED_STATES))
+    query = select(Job).where(Job.state.in_(ACTIVE_STATES))
     return session.scalars(query.order_by(Job.priority.desc(), Job.submitted_at, Job.id)).all()
+
+
+def of_ids(session: Session, ids: Iterable[str]) -> list[Job]:
+    """The jobs of these ids, without their specs and plans, which are read when they are asked for."""
+    wanted, found = sorted(ids), list[Job]()
+    for first in range(0, len(wanted), _AT_ONCE):
+        query = select(Job).where(Job.id.in_(wanted[first : first + _AT_ONCE]))
+        found += session.scalars(query.options(defer(Job.spec), defer(Job.plan)))
+    return found
+
+
+def ended_since(session: Session, moment: datetime) -> Sequence[Job]:
+    """The jobs that ended later than that, without their specs and plans."""
+    query = select(Job).where(Job.ended_at > moment)
+    return session.scalars(query.options(defer(Job.spec), defer(Job.plan))).all()
 
 
 def segments_of(session: Session, job_id: str) -> Sequence[Segment]:
@@ -92,7 +112,7 @@ def segments_of(session: Session, job_id: str) -> Sequence[Segment]:
 def segments_by_job(session: Session, job_ids: Sequence[str]) -> dict[str, list[Segment]]:
     """The segments of these jobs, first to last; jobs without any are absent."""
     wanted, found = set(job_ids), dict[str, list[Segment]]()
-    query = select(Segment).join(Job, Job.id == Segment.job_id).where(Job.state.not_in(ENDED_STATES))
+    query = select(Segment).join(Job, Job.id == Segment.job_id).where(Job.state.in_(ACTIVE_STATES))
     for segment in session.scalars(query.order_by(Segment.n)):
         if segment.job_id in wanted:
             found.setdefault(segment.job_id, []).append(segment)

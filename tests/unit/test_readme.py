@@ -18,6 +18,7 @@ from jobs.spec.document import Section
 from orchestrator.accounting.account import Account, Intensity, SegmentFacts, ZoneFacts
 from orchestrator.admission import LATER, admit
 from orchestrator.cli.app import app
+from orchestrator.controller.figures import Figures
 from orchestrator.controller.gauges import gauges
 from orchestrator.plan import POLICIES, OperatingPoint, Stretch
 from orchestrator.report import as_json, report_of
@@ -190,7 +191,7 @@ def _training_job(store: Store, spec: JobSpec) -> str:
 def test_the_metrics_are_those_of_the_readme_with_their_labels(store: Store, folder: Path) -> None:
     _training_job(store, read_spec(folder / "first.yaml"))
     with store.read() as session:
-        found: list[Gauge] = gauges(session, find_site(None, Path("/")), NOW + timedelta(seconds=61))
+        found: list[Gauge] = gauges(session, find_site(None, Path("/")), NOW + timedelta(seconds=61), Figures())
     rows = re.findall(r"^\| `(lowtide_\w+)` \| (.*?) \|$", README, flags=re.MULTILINE)
     told = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     assert {gauge.name: set(gauge.labels) for gauge in found} == told
