@@ -96,6 +96,16 @@ class Neighbour:
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """What another job drew on a host of this one's from `start` on, by its rows; None is what nobody held."""
+
+    host_boot: str
+    job_id: str | None
+    start: datetime
+    energy_j: float
+
+
+@dataclass(frozen=True, slots=True)
 class LossAt:
     """The newest loss that a running job told, and its step."""
 
@@ -131,6 +141,8 @@ class Account:
     """What a plan would have done, where the policy is `observe`."""
     neighbours: Sequence[Neighbour] = ()
     """Other jobs on its hosts, where a zone gives `node_overhead_w`."""
+    beside: Sequence[Beside] = ()
+    """What they drew there, and what nobody did, likewise."""
     left_rows: Sequence[MeterRow] = ()
     """Rows of the GPUs that it held, idle or of other jobs', from its first segment on."""
     marginal: Sequence[Intensity] = ()

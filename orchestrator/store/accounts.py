@@ -5,7 +5,7 @@ The ledger adds it up; `report`, `status` and the metrics show the figures.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import cast, get_args
@@ -38,6 +38,7 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
     end += end - job.submitted_at + timedelta(hours=1)
     said = [row for zone in sorted(zones) for row in _said(session, site, zone, job.submitted_at, end)]
     rows = facts.rows_of(session, job.id)
+    shared = [] if all(zone.node_overhead_w is None for zone in zones.values()) else rows
     return Account(
         job_id=job.id,
         name=job.name,
@@ -55,7 +56,8 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
         transfers=_transfers(segments),
         planned=read(job.plan).slots if job.plan else (),
         observed=observed_in(job.plan) if job.plan else None,
-        neighbours=_neighbours(session, job.id, rows, zones, now),
+        neighbours=_neighbours(session, job.id, shared, now),
+        beside=facts.drawn_beside(session, job.id, shared) if shared else (),
         left_rows=facts.left_rows(session, job.id, rows) if whole else (),
         losses=progress.points(session, job.id) if whole else (),
         marginal=_by_signal(session, "marginal", zones, job.submitted_at, end) if whole else (),
@@ -90,13 +92,9 @@ def _transfers(segments: Sequence[Segment]) -> list[Transfer]:
     return found
 
 
-def _neighbours(
-    session: Session, job_id: str, rows: Sequence[MeterRow], zones: Mapping[str, ZoneFacts], now: datetime
-) -> list[Neighbour]:
-    """Who else was on the job's hosts, where that decides what it is charged."""
-    if not rows or all(zone.node_overhead_w is None for zone in zones.values()):
-        return []
-    others = facts.segments_beside(session, job_id, rows)
+def _neighbours(session: Session, job_id: str, rows: Sequence[MeterRow], now: datetime) -> list[Neighbour]:
+    """Who else was on the hosts of these rows."""
+    others = facts.segments_beside(session, job_id, rows) if rows else []
     return [Neighbour(host, segment.job_id, segment.ordered_at, segment.ended_at or now) for host, segment in others]
 
 

@@ -13,6 +13,7 @@ from sqlalchemy import TextClause, func, or_, select, text
 from sqlalchemy.orm import Session
 
 from cluster.api import MeterRow
+from orchestrator.accounting.account import Beside
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.signal.measured import Measured
 from orchestrator.store import chain, draws
@@ -92,6 +93,20 @@ def segments_beside(session: Session, job_id: str, own: Sequence[MeterRow]) -> l
     )
     query = select(metered.c.host_boot, Segment).join(Segment, Segment.id == metered.c.segment_id)
     return [(host, segment) for host, segment in session.execute(query.order_by(metered.c.host_boot, Segment.id))]
+
+
+def drawn_beside(session: Session, job_id: str, own: Sequence[MeterRow]) -> list[Beside]:
+    """What others drew, and what nobody did, on the hosts of these rows of a job while they were made."""
+    hosts = {row.host_boot for row in own}
+    start, end = min(row.start for row in own), max(row.end for row in own)
+    query = (
+        select(LedgerRow.host_boot, LedgerRow.job_id, LedgerRow.start, func.sum(LedgerRow.energy_j))
+        .where(LedgerRow.host_boot.in_(hosts), LedgerRow.start >= start, LedgerRow.start < end)
+        .where(or_(LedgerRow.job_id.is_(None), LedgerRow.job_id != job_id), LedgerRow.energy_j.is_not(None))
+        .group_by(LedgerRow.host_boot, LedgerRow.job_id, LedgerRow.start)
+        .order_by(LedgerRow.host_boot, LedgerRow.start)
+    )
+    return [Beside(host, other, at, energy_j or 0.0) for host, other, at, energy_j in session.execute(query)]
 
 
 def _meter_row(row: LedgerRow) -> MeterRow:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestrator.accounting.account import Account, Neighbour, Transfer
+from orchestrator.accounting.account import Account, Beside, Neighbour, Transfer
 from orchestrator.accounting.ledger import ZoneFacts, add_up
 from orchestrator.accounting.overhead import stays_of
 from orchestrator.accounting.run_now import savings
@@ -57,19 +58,55 @@ def test_run_now_has_the_same_nodes():
     assert result.saved_g == pytest.approx(0.0, abs=1e-9)
 
 
+def test_a_node_s_overhead_goes_as_its_joules_go():
+    beside = [Beside("boot", "other", at(30), 0.9 * 1.296e6), Beside("boot", None, at(30), 0.3 * 1.296e6)]
+    rows = [row(1, 0, 30, 0.5 * 1.296e6), replace(row(1, 30, 60, 0.3 * 1.296e6), seq=2)]
+    others = [Neighbour("boot", "other", at(30), at(90))]
+    ledger = add_up(an_hour(rows=rows, neighbours=others, beside=beside))
+    assert ledger.overhead is not None
+    assert ledger.overhead.energy_j == pytest.approx(100 * (1800 + 1800 * 0.3 / 1.5))
+    silent = add_up(an_hour(rows=rows, neighbours=others, beside=[beside[1]]))
+    assert silent.overhead is not None
+    assert silent.overhead.energy_j == pytest.approx(100 * (1800 + 1800 / 2)), (
+        "one without a reading counts as the rest"
+    )
+
+
+def test_what_of_a_node_nobody_holds_is_the_sites():
+    ledger = add_up(an_hour(beside=[Beside("boot", None, at(0), 3 * 1.296e6)]))
+    assert ledger.overhead is not None
+    assert ledger.overhead.energy_j == pytest.approx(360_000 / 4)
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from(["n1", "n2"]), st.integers(0, 50), st.integers(1, 50)), min_size=1, max_size=6)
+    st.lists(st.tuples(st.sampled_from(["n1", "n2"]), st.integers(0, 50), st.integers(1, 50)), min_size=1, max_size=6),
+    st.booleans(),
 )
-def test_the_jobs_on_a_node_carry_its_overhead_together_and_once(stays: list[tuple[str, int, int]]):
+def test_the_jobs_on_a_node_carry_its_overhead_together_and_once(stays: list[tuple[str, int, int]], metered: bool):
     every = [Neighbour(host, f"j{i}", at(start), at(start + length)) for i, (host, start, length) in enumerate(stays)]
+    drawn = [
+        Beside(host, f"j{i}", at(minute), float(1 + (7 * i + minute) % 5))
+        for i, (host, start, length) in enumerate(stays)
+        for minute in range(start, start + length)
+    ]
     carried_s = 0.0
     for i, own in enumerate(every):
         whose = f"{own.job_id}"
         start, length = stays[i][1], stays[i][2]
         account = an_hour(
             segments=[replace(segment(1, "DE", start, start + length), segment_id=f"{whose}-1")],
-            rows=[replace(row(1, start, start + length, 1.0, f"{whose}-1", job_id=whose), host_boot=own.host_boot)],
+            rows=[
+                replace(
+                    row(n, 0, 1, each.energy_j, f"{whose}-1", job_id=whose),
+                    host_boot=own.host_boot,
+                    start=each.start,
+                    end=each.start + timedelta(minutes=1),
+                )
+                for n, each in enumerate(drawn)
+                if each.job_id == whose
+            ],
             neighbours=every,
+            beside=[each for each in drawn if each.job_id != whose] if metered else (),
         )
         account = replace(account, job_id=whose)
         carried_s += sum(stay.node_s for stay in stays_of(account))

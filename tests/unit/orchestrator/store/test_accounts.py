@@ -192,16 +192,18 @@ def test_a_node_s_overhead_is_shared_with_the_other_jobs_that_were_metered_there
     with store.write() as session:
         other = jobs.submit(session, SPEC.model_copy(update={"name": "other"}), T0)
         session.add(_segment(other.id))
-        row = MeterRow("boot", "cpu", 9, "node", T0, T0 + HOUR, 1.0, "estimated", "train", "other", "other-1", 0)
-        facts.add_rows(session, [row, replace(row, host_boot="elsewhere")])
+        row = MeterRow("boot", "cpu", 9, "node", T0, T0 + HOUR, 1.2e6, "estimated", "train", "other", "other-1", 0)
+        idle = replace(row, seq=10, phase="idle", job_id=None, segment_id=None, rank=None)
+        facts.add_rows(session, [row, replace(row, host_boot="elsewhere"), idle])
         session.get_one(Segment, "other-1").ended_at = T0 + HOUR
     keep(store, said(100.0, 100.0))
     found = account(store, node_overhead_w=60)
     assert [(n.host_boot, n.job_id, n.start, n.end) for n in found.neighbours] == [("boot", "other", T0, T0 + HOUR)]
     ledger = add_up(found)
     assert ledger.overhead is not None
-    assert ledger.overhead.energy_j == pytest.approx(60 * 3600 * 1.5)
-    assert account(store).neighbours == []
+    # Of 3.6 + 1.2 + 1.2 MJ in the first hour, the second of which was the other's and the third nobody's; then alone.
+    assert ledger.overhead.energy_j == pytest.approx(60 * 3600 * (0.6 + 1))
+    assert account(store).neighbours == [] and account(store).beside == ()
 
 
 def test_the_zone_figures_of_the_site_reach_the_account(store: Store) -> None:
