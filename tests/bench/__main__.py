@@ -29,6 +29,7 @@ BENCHES = {
     "reading": "reading",
     "passes": "passes",
     "metering": "metering",
+    "markers": "markers",
     "oracle": "optimum",
     "simulation": "simulation",
     "forecasts": "forecasts",
