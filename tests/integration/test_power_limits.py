@@ -166,28 +166,19 @@ def test_a_limit_outlives_its_meter_and_ends_with_its_worker(site: Site) -> None
     assert told_j < 0.95 * free_j
 
 
-def test_a_segment_that_may_not_be_limited_runs_without_and_says_so(site: Site) -> None:
+def test_a_segment_tells_the_limit_that_it_had_and_one_that_may_not_be_limited_runs_without_and_says_why(
+    site: Site,
+) -> None:
     before = site.limits_w()
-    for index in range(len(SHAPES)):
-        (site.folder / "control" / f"fixed-{index}").touch()
-    site.cluster.start(site.order("refused-1", 6))
-    result = site.watch("refused-1", lambda view: view.status == "ended").result
-    assert result is not None and result.ended == "done"
-    assert result.power_limit_w is None
-    assert result.power_limit_refused is not None and "Insufficient Permissions" in result.power_limit_refused
-    assert "refused" in "".join(site.cluster.logs("refused-1"))
-    assert site.limits_w() == before and not site.kept()
-    for index in range(len(SHAPES)):
-        (site.folder / "control" / f"fixed-{index}").unlink()
-
-
-def test_a_segment_that_ends_by_itself_tells_the_limit_that_it_had(site: Site) -> None:
-    site.cluster.start(site.order("done-1", 6))
-    result = site.watch("done-1", lambda view: view.status == "ended").result
-    assert result is not None and (result.ended, result.power_limit_w, result.power_limit_refused) == (
-        "done",
-        LIMIT_W,
-        None,
-    )
-    assert [set_w[-2:] for set_w in site.limits_w() if set_w and set_w[-2:] == [LIMIT_W, DEFAULT_W]]
+    (site.folder / "control" / "fixed-1").touch()
+    for name in ("one-1", "two-1"):  # a GPU each, whichever
+        site.cluster.start(site.order(name, 6))
+    results = {name: site.watch(name, lambda view: view.status == "ended").result for name in ("one-1", "two-1")}
+    told = {name: (each.ended, each.power_limit_w, each.power_limit_refused) for name, each in results.items() if each}
+    (free,) = (name for name, each in told.items() if each[2] is not None)
+    (limited,) = told.keys() - {free}
+    assert told[limited] == ("done", LIMIT_W, None)
+    assert told[free][:2] == ("done", None) and "Insufficient Permissions" in str(told[free][2])
+    assert "refused" in "".join(site.cluster.logs(free))
+    assert site.limits_w() == [[*before[0], LIMIT_W, DEFAULT_W], before[1]]
     assert not site.kept()
