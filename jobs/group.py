@@ -34,6 +34,8 @@ class Check:
     """Mean over the ranks of the newest step's loss."""
     first_bad_step: int | None
     """The first step since the start of the segment whose loss was NaN or infinite on some rank."""
+    written: bool
+    """Whether every rank has written its part of the checkpoint that is in flight."""
 
 
 class Group:
@@ -91,10 +93,10 @@ class Group:
                 raise content
         return [content for _, content in everyone]
 
-    def check(self, action: Action, distance: int, loss: float, first_bad_step: int | None) -> Check:
-        """One small exchange at a step boundary: rank 0's `action` and `distance`, everyone's loss."""
+    def check(self, action: Action, distance: int, loss: float, first_bad_step: int | None, written: bool) -> Check:
+        """One small exchange at a step boundary: rank 0's `action` and `distance`, everyone's loss and `written`."""
         bad = math.inf if first_bad_step is None else float(first_bad_step)
-        mine = torch.tensor([_ACTIONS.index(action), distance, loss, bad], dtype=torch.float64)
+        mine = torch.tensor([_ACTIONS.index(action), distance, loss, bad, written], dtype=torch.float64)
         rows = [torch.empty_like(mine) for _ in range(self.world_size)]
         dist.all_gather(rows, mine, group=self._side)
         table = [row.tolist() for row in rows]
@@ -104,6 +106,7 @@ class Group:
             distance=int(table[0][1]),
             loss=sum(row[2] for row in table) / self.world_size,
             first_bad_step=None if math.isinf(bad) else int(bad),
+            written=all(row[4] for row in table),
         )
 
     def sum(self, values: list[float]) -> list[float]:

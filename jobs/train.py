@@ -187,7 +187,7 @@ class _Run:
         return check.action
 
     def _save(self, engine: Engine, ends: bool) -> None:
-        """A checkpoint of this step, unless there is one: begun, to be written beside the training, or where it ends, saved.
+        """A checkpoint of this step, unless there is one: begun, and written beside the training; saved where it ends.
 
         Where the disk is full or hangs, training goes on and the checkpoint before stands; where the segment `ends`
         here, saving is tried again, and then Unavailable says so.

@@ -1,0 +1,96 @@
+"""Saving a checkpoint: begun by all ranks at a step boundary, written while training goes on, published by rank 0.
+In: an engine at a boundary. Out: published checkpoints, one write in flight at most, and faults that every rank raises.
+The loop in jobs.train begins one when it is due, and finishes it at the first check at which every rank has written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs import checkpoint
+from jobs.checkpoint import Published, Sealed
+from jobs.pace import Parts
+from jobs.place import Place
+from jobs.shelf import Shelf
+
+if TYPE_CHECKING:
+    from jobs.engine import Engine
+    from jobs.group import Group
+
+
+@dataclass(frozen=True)
+class _Write:
+    """One checkpoint that is being written."""
+
+    step: int
+    partial: Path
+    sealed: Future[dict[str, Sealed]]
+    """What this rank wrote."""
+
+
+class Saver:
+    """One rank's part in saving; all ranks begin and finish, at the same steps."""
+
+    def __init__(self, group: Group, place: Place, shelf: Shelf, parts: Parts) -> None:
+        self._group, self._place, self._shelf, self._parts = group, place, shelf, parts
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lowtide-save")
+        self._write: _Write | None = None
+
+    @property
+    def in_flight(self) -> int | None:
+        """The step of the checkpoint that is begun and not finished, else None; the same on every rank."""
+        return None if self._write is None else self._write.step
+
+    @property
+    def is_written(self) -> bool:
+        """Whether this rank has written its part of the one in flight, or has failed to."""
+        return self._write is not None and self._write.sealed.done()
+
+    def begin(self, engine: Engine, meta: Mapping[str, Any], room_bytes: int, beside: bool) -> None:
+        """Take the state as it is now: into host memory where it is written `beside` the training, else to files.
+
+        `room_bytes` must be free on the disk. Unavailable on every rank where it has not that room, or does not answer.
+        """
+        assert self._write is None
+        folder, step = self._place.checkpoints, int(meta["step"])
+        partial = checkpoint.partial_of(folder, step)
+
+        def prepare() -> None:
+            checkpoint.clear(folder)
+            checkpoint.make_room(folder, room_bytes)
+            checkpoint.begin(partial, meta)
+
+        with self._parts.time("copy" if beside else "checkpoint"):
+            self._group.first(prepare)
+            engine.save(folder, partial.name, beside)  # not by group.each: a rank that fails inside must end, not wait
+        self._write = _Write(step, partial, self._pool.submit(self._finish_files, engine, partial))
+
+    def finish(self, waits: bool) -> Published:
+        """Publish the one in flight, once every rank has written; `waits`: training does, so it is timed apart.
+
+        A fault of any rank's writing is raised on all; the checkpoint before stays in force then.
+        """
+        assert self._write is not None
+        write, self._write = self._write, None
+        with self._parts.time("checkpoint" if waits else "copy"):
+            shares = self._group.each(write.sealed.result)
+        with self._parts.time("publish" if waits else "copy"):
+            sealed = {name: file for share in shares for name, file in share.items()}
+            return self._group.first(lambda: self._publish(write, sealed))
+
+    def close(self) -> None:
+        """End the writer's thread; nothing may be in flight."""
+        self._pool.shutdown()
+
+    def _finish_files(self, engine: Engine, partial: Path) -> dict[str, Sealed]:
+        """Write what the engine holds, flush this rank's files and checksum them; in the writer's thread."""
+        own = [str(path.relative_to(partial)) for path in engine.finish_save()]
+        return checkpoint.seal_files(partial, [*own, checkpoint.META] if self._place.rank == 0 else own)
+
+    def _publish(self, write: _Write, sealed: dict[str, Sealed]) -> Published:
+        rest = checkpoint.unsealed(write.partial, sealed)  # DeepSpeed writes some files itself, offloaded tensors say
+        return self._shelf.publish(write.step, sealed | checkpoint.seal_files(write.partial, rest))
