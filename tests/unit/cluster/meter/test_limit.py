@@ -9,11 +9,14 @@ import json
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cluster.diagnose import _is_administrator
 from cluster.meter import Owner
@@ -230,6 +233,53 @@ def test_a_lost_gpu_is_given_back_once_it_answers(capped: Capped) -> None:
     capped.dial.lost.clear()
     capped.tick(20)
     assert capped.dial.now_w["GPU-a"] == 400 and not capped.dial.file.exists()
+
+
+HELD = {0: ("GPU-a",), 1: ("GPU-a",), 2: ("GPU-b",), 3: ("GPU-a", "GPU-b")}
+HAPPENS = ("register", "register", "release", "die", "crash", "tick", "look", "lose", "find", "fix", "allow")
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.sampled_from(HAPPENS), st.integers(0, 3), st.sampled_from([None, 200, 300, 450]))))
+def test_whatever_happens_a_gpu_is_limited_only_for_the_living_and_gets_back_what_it_had(
+    steps: list[tuple[str, int, int | None]],
+) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        world = Capped(Bench(Path(name)), SetDial(Path(name) / "boot.limits.json"))
+        for what, rank, limit_w in steps:
+            happen(world, what, rank, limit_w)
+            for uuid, now_w in world.dial.now_w.items():
+                if uuid not in world.dial.lost | world.dial.fixed and now_w != 400:
+                    assert json.loads(world.dial.file.read_text())[uuid] == 400, "what it had is written down"
+        world.dial.lost.clear()
+        world.dial.fixed.clear()
+        for rank in HELD:
+            happen(world, "release", rank, None)
+        world.tick(20)
+        assert set(world.dial.now_w.values()) == {400.0} and not world.dial.file.exists()
+        world.meter.stop()
+
+
+def happen(world: Capped, what: str, rank: int, limit_w: int | None) -> None:
+    """One thing; ranks 0 and 1 are of one segment, the others of their own."""
+    uuid, segment = ("GPU-a", "GPU-b")[rank % 2], f"job-{max(rank, 1)}"
+    process = world.bench.host.processes.get(rank + 7)
+    if what == "register" and (process is None or process.alive):
+        told = world.register(rank, limit_w, *HELD[rank], segment=segment)
+        assert told.limit_w in (limit_w, None) or told.refused, "a limit that is not the wish is said"
+    elif what == "release":
+        world.meter.release(segment, rank)
+    elif what == "die" and process is not None:
+        process.alive = False
+    elif what == "crash":
+        world.bench.crash()
+        world.new_meter()
+    elif what in ("tick", "look"):
+        world.tick(1 if what == "tick" else 20)
+    elif what in ("lose", "fix"):
+        (world.dial.lost if what == "lose" else world.dial.fixed).add(uuid)
+    elif what in ("find", "allow"):
+        (world.dial.lost if what == "find" else world.dial.fixed).discard(uuid)
 
 
 GPU = "GPU-00000000-0000-0000-0000-000000000000"
