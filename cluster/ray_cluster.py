@@ -22,7 +22,8 @@ from typing import Any
 from cluster.api import Desire, Gauge, MeterRow, Node, SegmentOrder, SegmentResult, SegmentView
 from cluster.attachment import Attachment
 from cluster.labels import ZONE
-from cluster.order import SUBMITTED_AT, VARIABLE, read_result, result_path, write_order
+from cluster.order import SUBMITTED_AT, VARIABLE, code_path, read_result, result_path, write_order
+from jobs.spec.code import place
 from jobs.spec.errors import Unavailable
 from jobs.spec.units import iso
 
@@ -88,6 +89,8 @@ class RayCluster:
         with self._door("starting a segment"):
             if self._job(order.segment_id) is not None:
                 return
+        if order.spec.working_dir is not None:
+            _place_code(Path(order.spec.working_dir), code_path(order.checkpoints))
         if order.spec.secrets:
             self._ray.ask("control", "keep", order.segment_id, _secrets(order))
         with self._door("starting a segment"):
@@ -182,7 +185,8 @@ class RayCluster:
             status = "pending" if job.status == JobStatus.PENDING else "running"
             return SegmentView(segment_id, status, progress, message=message)  # type: ignore[arg-type]
         left = read_result(result_path((job.metadata or {}).get("checkpoints", ""), segment_id))
-        return SegmentView(segment_id, "ended", progress, left or self._synthesized(job, progress), message)
+        why = report.why if report is not None else ""
+        return SegmentView(segment_id, "ended", progress, left or self._synthesized(job, progress), why)
 
     def _synthesized(self, job: JobDetails, progress: Any) -> SegmentResult:
         """The result of a job that ended without one: by its own fault, or `lost` where Ray or a node took it along."""
@@ -216,6 +220,14 @@ class RayCluster:
         except (RuntimeError, ValueError, OSError, TimeoutError) as fault:
             line = (str(fault).strip().splitlines() or [""])[0][:300]
             raise Unavailable(f"Ray at {self.address} does not answer ({doing}: {line})") from fault
+
+
+def _place_code(archive: Path, target: Path) -> None:
+    """Put the job's code where its workers find it; Unavailable where it cannot be."""
+    try:
+        place(archive, target)
+    except OSError as fault:
+        raise Unavailable(f"working_dir: its copy {archive} cannot be put to {target} ({fault.strerror})") from fault
 
 
 def _secrets(order: SegmentOrder) -> dict[str, str]:
