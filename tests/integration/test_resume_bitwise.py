@@ -31,6 +31,10 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+BESIDE = ("stage1", "stage2-bf16", "stage3")
+"""Cases that save as often as they can, and once resume from what was written while they trained on."""
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Every case once undisturbed, and once stopped after three and after seven steps and resumed."""
@@ -49,6 +53,18 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run_ranks(folder, WORKERS, *(f"{name}-pieces:2" for name in CASES))
     run_ranks(folder, WORKERS, *(f"{name}-pieces:6" for name in CASES))
     run_ranks(folder, WORKERS, *(f"{name}-pieces:0" for name in CASES))
+    for name in BESIDE:
+        (folder / f"{name}-beside").mkdir()
+        often = spec_of(name, corpus, STEPS, **CASES[name], checkpoint={"every": "0.001s", "keep": 100})
+        (folder / f"{name}-beside" / "spec.json").write_text(json.dumps(often))
+    run_ranks(folder, WORKERS, *(f"{name}-beside:0" for name in BESIDE))
+    for name in BESIDE:
+        checkpoints = folder / f"{name}-beside" / "checkpoints"
+        published = json.loads((checkpoints / "published.json").read_text())["published"]
+        (folder / f"{name}-beside" / "published.txt").write_text("\n".join(published))
+        (checkpoints / "published.json").write_text(json.dumps({"published": published[len(published) // 2 :]}))
+        (checkpoints / "final").rename(checkpoints / "final-before")
+    run_ranks(folder, WORKERS, *(f"{name}-beside:0" for name in BESIDE))
     return folder
 
 
@@ -63,6 +79,20 @@ def test_a_job_stopped_twice_ends_bit_for_bit_as_the_undisturbed_one(trained: Pa
         assert differences(left, right) == []
     model = Path("final", "model", "model.safetensors")
     assert (whole / model).read_bytes() == (pieces / model).read_bytes()
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_a_checkpoint_written_while_training_went_on_is_the_state_of_its_step(trained: Path, name: str) -> None:
+    whole, beside = (trained / f"{name}-{kind}" / "checkpoints" for kind in ("whole", "beside"))
+    published = (trained / f"{name}-beside" / "published.txt").read_text().split()
+    assert published[0] == f"step-{STEPS:08d}"
+    assert len(published) >= 3
+    model = Path("model", "model.safetensors")
+    for final in ("final-before", "final"):  # neither saving nor resuming from the midst changed a bit
+        assert (beside / final / model).read_bytes() == (whole / "final" / model).read_bytes()
+    resumed = told(trained, f"{name}-beside")
+    assert resumed["phases"][:3] == ["start", "restore", "train"]
+    assert resumed["losses"].items() <= told(trained, f"{name}-whole")["losses"].items()
 
 
 @pytest.mark.parametrize("name", CASES)
