@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from sqlalchemy import Select, func, select
@@ -28,6 +28,8 @@ ASSUMED_W_PER_GPU = 300.0
 ASSUMED_W_PER_CPU = 10.0
 MOST_VARIATION = 0.25
 """A plan keeps no more time to spare than this share of what it needs."""
+_Trained = Mapping[str, tuple[float, float]]
+"""By segment, the joules of all its workers in training, and its metered seconds."""
 _NEWEST = 12
 """How many of the newest segments of each mode are learned from: a machine that changed is soon learned anew."""
 
@@ -48,43 +50,56 @@ class Learned:
 
 def learn(session: Session, likeness: str) -> Learned:
     """What the newest segments of jobs of this likeness measured."""
-    segments = session.scalars(_newest(likeness)).all()
+    return learn_all(session, [likeness])[likeness]
+
+
+def learn_all(session: Session, likenesses: Collection[str]) -> dict[str, Learned]:
+    """The same of several likenesses, in two questions however many there are."""
+    by_likeness: dict[str, list[Segment]] = {likeness: [] for likeness in likenesses}
+    for likeness, segment in session.execute(_newest(likenesses)).tuples():
+        by_likeness[likeness].append(segment)
+    trained = draws.trained(session, [segment.id for own in by_likeness.values() for segment in own])
+    return {likeness: _learned(own, trained) for likeness, own in by_likeness.items()}
+
+
+def _learned(segments: Sequence[Segment], trained: _Trained) -> Learned:
     by_mode: dict[Mode, list[Segment]] = defaultdict(list)
     for segment in segments:
         by_mode[segment.ran_as].append(segment)
-    points = {mode: point for mode, own in by_mode.items() if (point := _point(session, mode, own)) is not None}
+    points = {mode: point for mode, own in by_mode.items() if (point := _point(mode, own, trained)) is not None}
     by_zone: dict[str, dict[Mode, OperatingPoint]] = defaultdict(dict)
     for mode, own in by_mode.items():
         for zone in {segment.zone for segment in own}:
             there = [segment for segment in own if segment.zone == zone]
-            point = points.get(mode) if there == own else _point(session, mode, there)
+            point = points.get(mode) if there == own else _point(mode, there, trained)
             if point is not None:
                 by_zone[zone][mode] = point
     pause = PauseCost(resume_s=_resume_s(segments))
     return Learned(points, pause, _stop_s(segments), _variation(by_mode), dict(by_zone))
 
 
-def _point(session: Session, mode: Mode, segments: Sequence[Segment]) -> OperatingPoint | None:
+def _point(mode: Mode, segments: Sequence[Segment], trained: _Trained) -> OperatingPoint | None:
     """What these segments of one mode measured together; None where that is too little."""
     steps, duration_s = sum(s.trained_steps for s in segments), sum(s.trained_s for s in segments)
-    power_w = _train_power_w(session, [s.id for s in segments])
-    if not _enough(steps, duration_s) or power_w is None:
+    known = [trained[s.id] for s in segments if s.id in trained]
+    energy_j, metered_s = sum(total_j for total_j, _ in known), sum(longest_s for _, longest_s in known)
+    if not _enough(steps, duration_s) or metered_s <= 0:
         return None
-    return OperatingPoint(mode[0], steps / duration_s, power_w, mode[1])
+    return OperatingPoint(mode[0], steps / duration_s, energy_j / metered_s, mode[1])
 
 
-def _newest(likeness: str) -> Select[Segment]:
+def _newest(likenesses: Collection[str]) -> Select[tuple[str, Segment]]:
     of_mode = func.row_number().over(
-        partition_by=(Segment.workers, Segment.power_limit_w), order_by=Segment.ordered_at.desc()
+        partition_by=(Job.likeness, Segment.workers, Segment.power_limit_w), order_by=Segment.ordered_at.desc()
     )
     numbered = (
-        select(Segment.id, of_mode.label("number"))
+        select(Segment.id, Job.likeness, of_mode.label("number"))
         .join(Job, Job.id == Segment.job_id)
-        .where(Job.likeness == likeness, Segment.trained_steps > 0)
+        .where(Job.likeness.in_(likenesses), Segment.trained_steps > 0)
         .subquery()
     )
-    newest = select(numbered.c.id).where(numbered.c.number <= _NEWEST)
-    return select(Segment).where(Segment.id.in_(newest)).order_by(Segment.ordered_at.desc())
+    newest = select(numbered.c.likeness, Segment).join(numbered, numbered.c.id == Segment.id)
+    return newest.where(numbered.c.number <= _NEWEST).order_by(Segment.ordered_at.desc())
 
 
 def _enough(steps: int, duration_s: float) -> bool:
@@ -99,13 +114,6 @@ def _variation(by_mode: Mapping[Mode, Sequence[Segment]]) -> float:
         if len(speeds) >= 3:
             found.append(statistics.stdev(speeds) / statistics.fmean(speeds))
     return min(MOST_VARIATION, max(found))
-
-
-def _train_power_w(session: Session, segment_ids: Sequence[str]) -> float | None:
-    """Mean watts of all workers together while they trained; None before the first row is in."""
-    trained = draws.trained(session, segment_ids).values()
-    energy_j, duration_s = sum(total_j for total_j, _ in trained), sum(longest_s for _, longest_s in trained)
-    return energy_j / duration_s if duration_s > 0 else None
 
 
 def _resume_s(segments: Sequence[Segment]) -> float:
