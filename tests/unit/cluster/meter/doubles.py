@@ -11,7 +11,7 @@ from pathlib import Path
 
 from cluster.api import MeterRow
 from cluster.meter.estimate import CoreWatts
-from cluster.meter.gpu import CounterGpu, Gpu, Slice, Unreadable
+from cluster.meter.gpu import CounterGpu, Gpu, PowerGpu, Slice, Unreadable
 from cluster.meter.limit import Limits
 from cluster.meter.meter import Meter
 from cluster.meter.process import HostTimes
@@ -101,13 +101,18 @@ class Bench:
     slices: dict[str, tuple[str, float]] = field(default_factory=dict)
     """MIG slices by UUID: their GPU and their share."""
     limits: Limits | None = None
+    with_counters: bool = True
+    """False where the GPUs tell their power alone."""
+    gpu_w: float = 100.0
 
     def __post_init__(self) -> None:
         self.meter = self.new_meter()
 
     def new_meter(self) -> Meter:
         """A meter as after a restart of its process."""
-        gpus = [CounterGpu(uuid, counter) for uuid, counter in self.counters.items()]
+        gpus: list[Gpu] = [CounterGpu(uuid, counter) for uuid, counter in self.counters.items()]
+        if not self.with_counters:
+            gpus = [PowerGpu(uuid, lambda: self.gpu_w) for uuid in self.counters]
         self.spool = Spool(self.folder, "boot")
         by_uuid = {gpu.uuid: gpu for gpu in gpus}
 
@@ -142,6 +147,7 @@ class Bench:
     def pass_s(self, duration_s: float, busy: Mapping[int, float] | None = None, gpu_w: float = 100.0) -> None:
         """Let time pass without a tick; `busy` maps a pid (0: somebody else) to its CPU seconds, of two cores."""
         busy = busy or {}
+        self.gpu_w = gpu_w
         self.clock.passed_s += duration_s
         for pid, spent_s in busy.items():
             if pid:
