@@ -56,7 +56,7 @@ def learn(session: Session, likeness: str) -> Learned:
 def learn_all(session: Session, likenesses: Collection[str]) -> dict[str, Learned]:
     """The same of several likenesses, in two questions however many there are."""
     by_likeness: dict[str, list[Segment]] = {likeness: [] for likeness in likenesses}
-    for likeness, segment in session.execute(_newest(likenesses)).tuples():
+    for likeness, segment in session.execute(_newest(likenesses)):
         by_likeness[likeness].append(segment)
     trained = draws.trained(session, [segment.id for own in by_likeness.values() for segment in own])
     return {likeness: _learned(own, trained) for likeness, own in by_likeness.items()}
@@ -88,7 +88,7 @@ def _point(mode: Mode, segments: Sequence[Segment], trained: _Trained) -> Operat
     return OperatingPoint(mode[0], steps / duration_s, energy_j / metered_s, mode[1])
 
 
-def _newest(likenesses: Collection[str]) -> Select[tuple[str, Segment]]:
+def _newest(likenesses: Collection[str]) -> Select[str, Segment]:
     of_mode = func.row_number().over(
         partition_by=(Job.likeness, Segment.workers, Segment.power_limit_w), order_by=Segment.ordered_at.desc()
     )
