@@ -39,6 +39,21 @@ def tell(order: SegmentOrder, rank: int, cap: Cap) -> None:
         print(f"lowtide: the control actor did not hear of rank {rank}'s power limit: {fault}", flush=True)
 
 
+def is_refused(order: SegmentOrder) -> bool:
+    """Whether some rank of the segment may not be limited: on its host, perhaps, and not on the others'."""
+    if order.power_limit_w is None:
+        return False
+    import ray
+    from ray.exceptions import RayError
+
+    from cluster.control import control_actor
+
+    try:
+        return bool(ray.get(control_actor().refused.remote(order.segment_id), timeout=TIMEOUT_S))
+    except (RayError, ValueError, TimeoutError):
+        return False  # then its limit stands, and the result says that not every rank told
+
+
 def with_cap(order: SegmentOrder, result: SegmentResult) -> SegmentResult:
     """The result with the limit under which the segment ran, as its ranks told; unknown where nobody could be asked."""
     if order.power_limit_w is None:

@@ -88,6 +88,11 @@ class Control:
         segment = self._segments.setdefault(segment_id, Segment(last_seen))
         segment.caps[rank], segment.ranks = cap, ranks
 
+    def refused(self, segment_id: str) -> bool:
+        """Whether some rank of a segment has no limit though it wished for one."""
+        segment = self._segments.get(segment_id)
+        return segment is not None and any(cap.limit_w is None and cap.refused for cap in segment.caps.values())
+
     def cap(self, segment_id: str) -> Cap:
         """The power limit that holds on all ranks of a segment, as they told."""
         segment = self._segments.get(segment_id)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import ray.train
 from ray.exceptions import RayError
 
 from cluster.api import SegmentOrder
-from cluster.cap import tell
+from cluster.cap import is_refused, tell
 from cluster.drain import DrainWatch
 from cluster.link import Link
 from cluster.meter.limit import Cap
@@ -94,6 +95,7 @@ class RankWatch:
 
     def __init__(self, order: SegmentOrder, place: Place) -> None:
         self._order, self._rank = order, place.rank
+        self._trains = False
         self._link = Link(order.segment_id, order.desire) if place.rank == 0 else None
         if self._link is not None:
             self._link.open()
@@ -104,6 +106,10 @@ class RankWatch:
 
     def phase(self, name: Phase) -> None:
         """A phase begins on this rank."""
+        if name == "train" and not self._trains:
+            self._trains = True
+            if is_refused(self._order):  # every rank has told by now: half a limit is no way to run
+                register(replace(self._order, power_limit_w=None), self._rank)
         if self._meter is not None:
             self._meter.mark(self._order.segment_id, self._rank, name)
         if self._link is not None:

@@ -46,3 +46,14 @@ def test_progress_says_the_limit_once_all_ranks_told_and_a_refusal_at_once() -> 
     assert seen == [(None, None), (300, None), (None, "rank 1: others came")]
     assert control.cap("tiny-1") == Cap(None, "rank 1: others came")
     assert control.cap("never heard of") == Cap(None)
+
+
+@pytest.mark.parametrize(
+    ("caps", "refused"),
+    [([Cap(300), Cap(300)], False), ([Cap(300), Cap(None, "why")], True), ([Cap(300), Cap(400, "shared")], False)],
+)
+def test_a_refusal_on_one_host_is_known_to_the_ranks_on_others(caps: list[Cap], refused: bool) -> None:
+    control = Control()
+    for rank, cap in enumerate(caps):
+        control.limited("tiny-1", DESIRE, rank, 2, cap)
+    assert control.refused("tiny-1") is refused

@@ -23,7 +23,7 @@ from cluster.meter import Owner
 from cluster.meter.gpu import Unreadable, Unsupported
 from cluster.meter.limit import Cap, Limits
 from cluster.meter.meter import Meter
-from tests.unit.cluster.meter.doubles import Bench
+from tests.unit.cluster.meter.doubles import Bench, of, total_j
 from tests.unit.cluster.meter.standin import environment, python
 
 
@@ -198,6 +198,16 @@ def test_a_segment_of_which_one_gpu_refuses_runs_without_its_limit_on_all(capped
     assert told == Cap(None, "GPU-b: Insufficient Permissions")
     assert capped.dial.now_w == {"GPU-a": 400, "GPU-b": 400}
     assert capped.meter.release("job-1", 0).limit_w is None
+
+
+def test_a_rank_that_gives_its_wish_up_is_charged_on(capped: Capped) -> None:
+    capped.register(0, 300, "GPU-a")
+    capped.tick(2)
+    assert capped.register(0, None, "GPU-a") == Cap(None)
+    assert capped.dial.now_w["GPU-a"] == 400 and not capped.dial.file.exists()
+    capped.tick(3)
+    capped.meter.release("job-1", 0)
+    assert total_j(of(capped.bench.spool.pull(), "GPU-a", 0)) == pytest.approx(500)
 
 
 def test_a_board_that_takes_another_value_is_given_back(capped: Capped) -> None:
