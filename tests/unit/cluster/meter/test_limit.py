@@ -6,6 +6,7 @@ The stand-in's tests below go through the real pynvml, and kill what can be kill
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -14,15 +15,17 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.diagnose import _is_administrator
-from cluster.meter import Owner
+from cluster.meter import Owner, guard
 from cluster.meter.gpu import Unreadable, Unsupported
 from cluster.meter.limit import Cap, Limits
 from cluster.meter.meter import Meter
+from cluster.meter.spool import Spool
 from tests.unit.cluster.meter.doubles import Bench, of, total_j
 from tests.unit.cluster.meter.standin import environment, python
 
@@ -379,3 +382,29 @@ os.kill(os.getpid(), 9)
         time.sleep(0.1)
     set_w = [float(line.split()[1]) for line in (tmp_path / "limit-0").read_text().splitlines()]
     assert set_w == [300, 400], "not given back while the meter lived, and once after it"
+
+
+def test_one_guard_watches_a_host_and_it_is_nobodys_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def guards() -> list[psutil.Process]:
+        found = []
+        for process in psutil.process_iter(["cmdline"]):
+            if str(tmp_path) in (process.info["cmdline"] or ()) and guard.__file__ in process.info["cmdline"]:
+                found.append(process)
+        return found
+
+    monkeypatch.setenv("LOWTIDE_RAY", "a token by which `lowtide down` finds what it ends")
+    monkeypatch.setenv("RAY_JOB_ID", "1")
+    spool = Spool(tmp_path, "boot")
+    spool.limits.write_text('{"GPU-a": 400.0}')
+    for _ in range(2):
+        guard.start(tmp_path, "boot")
+    until_s = time.monotonic() + 60
+    while len(guards()) != 1:  # the second ends when it sees that there is one
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
+    (alone,) = guards()
+    assert not {"LOWTIDE_RAY", "RAY_JOB_ID"} & alone.environ().keys()
+    assert alone.ppid() != os.getpid() and os.getsid(alone.pid) != os.getsid(0)
+    spool.limits.unlink()
+    alone.wait(timeout=60)
+    spool.close()
