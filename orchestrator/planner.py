@@ -160,7 +160,7 @@ class Planner:
         """Whether the plans that an earlier process wrote still are what they should be."""
         marks = {job.id: job.planned_for for job in seen.jobs}
         return all(
-            marks[member.job_id] == fleets.mark(found.kind, each[member.job_id])
+            fleets.is_made_from(marks[member.job_id], found.kind, each[member.job_id])
             and member.plan is not None
             and (not at_edge or follows(member, member.plan, seen.now))
             for member in found.members
@@ -186,8 +186,8 @@ class Planner:
         kind, jobs = found.kind, {job.id: job for job in seen.jobs}
         new: list[tuple[str, dict[str, Any] | None, str | None]] = []
         for member in found.members:
-            job, mark = jobs[member.job_id], fleets.mark(kind, each[member.job_id])
-            told = document(planned.plans[member.job_id], member.job_id)
+            job, told = jobs[member.job_id], document(planned.plans[member.job_id], member.job_id)
+            mark = fleets.mark(kind, each[member.job_id], digest(told))
             if told != job.plan or mark != job.planned_for:
                 new.append((member.job_id, told, mark))
         new += _left_out(seen, kind, each)

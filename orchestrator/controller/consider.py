@@ -5,13 +5,15 @@ The controller considers every job of a pass, the more important first, so that 
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from math import inf
 
 from jobs.spec import InputError, JobSpec, Unavailable
+from orchestrator.controller.asleep import Rest, Wants
 from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, decide
 from orchestrator.controller.frame import Framing, Opening, basis_of, frame, measured, modes_of, opening, to_measure
 from orchestrator.controller.look import Look, digest
@@ -30,22 +32,35 @@ from orchestrator.store.schema import Job, Segment
 
 PLANNING_S = 0.4
 """Seconds a pass spends on planning jobs that do not run; those left over keep their plan until the next pass."""
+NEW = "is about to be planned together with the jobs that want the same room"
 FIRST_S = 120.0
 """A new job waits so long at most to be planned together with those that want the same room."""
+LOOKING_S = 1.0
+"""Seconds after which a pass looks at no more of the jobs that wait, if all it has to do is see that they still do."""
 UNPLANNED = ("now", "observe")
 """Policies that start at once: they need no calibration first."""
+BLIND_S = 7 * 86400.0
+"""How long a script that cannot save runs unrenewed: it would begin anew where a controller's silence ended it."""
 
 
 class Effort:
     """The time that one pass may still spend on planning."""
 
-    def __init__(self, limit_s: float = PLANNING_S) -> None:
+    def __init__(self, limit_s: float = PLANNING_S, looking_s: float = LOOKING_S) -> None:
         self._until_s = time.monotonic() + limit_s
+        self._over_s = time.monotonic() + looking_s
+        self.put_off = set[str]()
+        """Jobs whose turn to be planned has not come."""
 
     @property
     def spent(self) -> bool:
         """True once the pass has planned long enough."""
         return time.monotonic() >= self._until_s
+
+    @property
+    def over(self) -> bool:
+        """True once no further waiting jobs are to be looked at: those that come next would only be put off."""
+        return time.monotonic() >= self._over_s or (self.spent and bool(self.put_off))
 
 
 def consider(look: Look, job: Job, site: Site, room: Room, effort: Effort, window_end: datetime | None) -> Verdict:
@@ -63,7 +78,11 @@ def consider(look: Look, job: Job, site: Site, room: Room, effort: Effort, windo
         other = _considered(look, job, spec, site, effort, window_end, fitting)
         if isinstance(other.decision, Go) and not _take(other.decision, spec, room):
             return other
-    return replace(verdict, decision=Wait("paused" if job.id in look.segments else "waiting", full))
+    return replace(
+        verdict,
+        decision=Wait("paused" if job.id in look.segments else "waiting", full),
+        rest=verdict.rest and replace(verdict.rest, wants=_wants(spec, site)),
+    )
 
 
 def _considered(
@@ -81,7 +100,7 @@ def _considered(
     made: Plan | None = None
     planned_for: str | None = None
     if isinstance(problem, Problem) and _is_new_to_fleet(look, job, spec):
-        blocked = "is about to be planned together with the jobs that want the same room"
+        blocked = NEW
     elif isinstance(problem, Problem) and not _finishing(framing):
         blocked = "waits for its turn to be planned"
         try:
@@ -93,7 +112,27 @@ def _considered(
     else:
         blocked = problem if isinstance(problem, str) else "every step is done"
     decision = decide(_case(look, job, site, framing, when, made, blocked))
-    return Verdict(job.id, spec, decision, document(made, job.id) if made else None, planned_for)
+    made_for = document(made, job.id) if made else None
+    rest = None
+    if framing.current is None and job.id not in effort.put_off and blocked != NEW:
+        rest = Rest(_stands_until(look.now, site, job, made, when))
+    return Verdict(job.id, spec, decision, made_for, planned_for, rest)
+
+
+def _stands_until(now: datetime, site: Site, job: Job, made: Plan | None, when: Opening) -> datetime:
+    """When time alone may change what a waiting job is to do: a slot or window begins or ends, or a back-off does."""
+    if job.wish != "run":
+        return now + timedelta(days=1)
+    edges = [edge for slot in made.slots for edge in (slot.start, slot.end)] if made is not None else []
+    edges += [edge for span in when.spans or () for edge in span]
+    edges += [edge for edge in (when.closes_at, job.not_before) if edge is not None]
+    # Without a plan nothing is known of what comes: the next slot will see.
+    edges.append(site.slot_start(now) + timedelta(seconds=site.slot_s) if made is None else now + timedelta(days=1))
+    return min(edge for edge in edges if edge > now)
+
+
+def _wants(spec: JobSpec, site: Site) -> Wants:
+    return Wants(tuple(site.zones_for(spec)), min(spec.worker_counts()), spec.workers)
 
 
 def framing_of(
@@ -146,7 +185,7 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
         framing.step,
         framing.steps,
         framing.modes,
-        framing.learned,
+        look.told_of[job.likeness],
         framing.window_end,
         framing.has_run,
         framing.pauses,
@@ -160,6 +199,7 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
         if standing is not None and job.planned_for == planned_for:
             return standing, planned_for
         if effort.spent:
+            effort.put_off.add(job.id)
             return standing, job.planned_for
     return _observing(job, framing, problem, plan(problem, framing.spec.carbon.policy)), planned_for
 
@@ -210,15 +250,16 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, mad
         blocked=blocked,
         running=_running(framing, running) if running else None,
         has_run=framing.has_run,
-        measured=measured(framing) or framing.spec.carbon.policy in UNPLANNED,
+        measured=measured(framing) or framing.spec.carbon.policy in UNPLANNED or framing.spec.is_blind(),
         last_zone=last.zone if last else None,
         last_mode=last.ran_as if last else None,
         last_ended=last.ended if last else None,
         not_before=job.not_before,
-        renew_within_s=site.renew_within_s,
+        renew_within_s=BLIND_S if framing.spec.is_blind() else site.renew_within_s,
         closes_at=when.closes_at,
         open=when.open,
         finishing=_finishing(framing),
+        blind=framing.spec.is_blind(),
         to_measure=_to_measure(framing, made),
         retry=retry_text(job, cause_of(last.error)) if last is not None and last.ended == "lost" else "",
     )
@@ -230,7 +271,7 @@ def _running(framing: Framing, segment: Segment) -> Running:
 
 def _to_measure(framing: Framing, made: Plan | None) -> Mode | None:
     """What to measure first in the zone where the plan starts; nothing for policies that start at once."""
-    if made is None or not made.slots or framing.spec.carbon.policy in UNPLANNED:
+    if made is None or not made.slots or framing.spec.carbon.policy in UNPLANNED or framing.spec.is_blind():
         return None
     return to_measure(framing, made.slots[0].zone)
 
@@ -260,6 +301,9 @@ def _take(decision: Decision, spec: JobSpec, room: Room) -> str:
     """Take the room that a start needs; returns why there is none, or an empty text."""
     if not isinstance(decision, Go) or decision.start is None:
         return ""
+    missing = [name for name in spec.secrets if name not in os.environ]
+    if missing:
+        return f"waits for the secret {missing[0]}: it is not in the controller's environment; set it there"
     try:
         return room.take(decision.zone, decision.mode[0], spec.workers)
     except Unavailable as fault:

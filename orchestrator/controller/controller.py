@@ -6,7 +6,7 @@ In: the store, the site and a cluster. Out: segments that follow the plans, fact
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
 
@@ -14,20 +14,25 @@ from sqlalchemy.orm import Session
 
 from cluster.api import Cluster, Node
 from jobs.spec import StaleEpoch, Unavailable
+from orchestrator.controller.asleep import Glance, Sleepers, Waking
 from orchestrator.controller.capacity import Capacity
 from orchestrator.controller.consider import Effort, consider
 from orchestrator.controller.figures import Figures
 from orchestrator.controller.gauges import gauges
-from orchestrator.controller.look import Look, look
+from orchestrator.controller.look import Look, glance, look_at
 from orchestrator.controller.room import Room
 from orchestrator.controller.settle import settle
-from orchestrator.controller.write import Order, stands, write
+from orchestrator.controller.write import Order, Verdict, stands, write
 from orchestrator.site import Site
 from orchestrator.store import Store, facts, fleets, lease, progress
-from orchestrator.store.jobs import active_jobs, running_segments, spec_of
+from orchestrator.store.fleets import kind_of
+from orchestrator.store.jobs import jobs_of, running_segments, spec_of
 from orchestrator.store.schema import Job
 
 log = logging.getLogger(__name__)
+
+_AT_ONCE = 50
+"""Waiting jobs that are read and considered together, until the pass has done so for long enough."""
 
 
 def utcnow() -> datetime:
@@ -50,6 +55,7 @@ class Controller:
         self._holder = holder or lease.this_process()
         self._cluster: Cluster | None = None
         self._capacity = Capacity()
+        self._sleepers = Sleepers()
         self._figures = Figures()
         self._epoch = 0
 
@@ -68,14 +74,14 @@ class Controller:
             epoch = self._epoch = lease.take(session, self._holder, now)
         trouble = self._observe(now)
         with self._store.read() as session:
-            seen = look(session, self._site, now)
+            seen, waking, glances = glance(session, self._site, now, self._sleepers, window_end)
         if trouble:
             self._explain(seen, trouble)
         else:
-            self._act(self._decide(seen, window_end, epoch))
+            self._act(self._decide(seen, waking, glances, window_end, epoch))
         self._note(seen, now)
         self._publish(now)
-        return bool(seen.jobs)
+        return bool(glances)
 
     def release(self) -> None:
         """Give the lease back, so that the next controller need not wait for its end."""
@@ -123,16 +129,23 @@ class Controller:
                 if seen.running(job.id) is not None:
                     session.get_one(Job, job.id).reason = trouble
 
-    def _decide(self, seen: Look, window_end: datetime | None, epoch: int) -> list[Order]:
-        """Consider every job, and write what was decided before any of it is carried out."""
+    def _decide(
+        self, seen: Look, waking: Waking, glances: Mapping[str, Glance], window_end: datetime | None, epoch: int
+    ) -> list[Order]:
+        """Consider the jobs that do not sleep, and write what was decided before any of it is carried out."""
         room = Room(self._nodes)
         for job in seen.jobs:
             segment = seen.running(job.id)
             if segment is not None and segment.first_step_at is None:
                 room.pending(segment.zone, segment.workers, spec_of(job).workers)
+        changing = self._consider(seen, glances, room, Effort(), window_end)
         effort = Effort()
-        verdicts = [consider(seen, job, self._site, room, effort, window_end) for job in seen.jobs]
-        changing = [v for v, job in zip(verdicts, seen.jobs, strict=True) if not stands(v, job)]
+        for ids in self._waiting(waking, room):
+            if effort.over:
+                break
+            with self._store.read() as session:
+                others = look_at(session, self._site, seen, jobs_of(session, ids))
+            changing += self._consider(others, glances, room, effort, window_end)
         # Not the pass's beginning: where it has just started the embedded Ray, that was seconds ago, and a segment's
         # start would seem to cost them.
         now = self._clock()
@@ -140,9 +153,35 @@ class Controller:
             return []
         with self._writing() as session:
             # Read at once and held, for a session forgets what nobody holds: each write then finds its job there.
-            _held = active_jobs(session)
+            _held = jobs_of(session, [verdict.job_id for verdict in changing])
             written = [write(session, verdict, self._site, epoch, now) for verdict in changing]
         return [order for order in written if order is not None]
+
+    def _waiting(self, waking: Waking, room: Room) -> Iterator[list[str]]:
+        """Jobs that wait and do not sleep, some at a time: whose hour has come, who has room now, then all others."""
+        queue = [*waking.due, *self._sleepers.with_room(room), *waking.later]
+        ids = list(dict.fromkeys(queue))
+        for first in range(0, len(ids), _AT_ONCE):
+            yield ids[first : first + _AT_ONCE]
+
+    def _consider(
+        self,
+        seen: Look,
+        glances: Mapping[str, Glance],
+        room: Room,
+        effort: Effort,
+        window_end: datetime | None,
+    ) -> list[Verdict]:
+        """The verdicts on these jobs that change something; who has nothing to do sleeps."""
+        changing = []
+        for job in seen.jobs:
+            verdict = consider(seen, job, self._site, room, effort, window_end)
+            if not stands(verdict, job):
+                changing.append(verdict)
+            elif verdict.rest is not None:
+                fleet = kind_of(job.planned_for)
+                self._sleepers.rest(glances[job.id], verdict.rest, fleet if fleet in seen.fleets else None)
+        return changing
 
     def _nodes(self) -> Sequence[Node]:
         try:

@@ -6,19 +6,23 @@ Every job of the pass is considered on the same Look.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from orchestrator.accounting.ledger import J_PER_KWH, add_up
-from orchestrator.controller.learn import Learned, learn
+from orchestrator.controller.asleep import Glance, Sleepers, Waking
+from orchestrator.controller.learn import Learned, learn_all
 from orchestrator.controller.outlook import Outlook, curves_of
+from orchestrator.plan.problem import Mode, OperatingPoint
 from orchestrator.site import Site
 from orchestrator.store import fleets, forecasts
 from orchestrator.store.accounts import account_of
-from orchestrator.store.jobs import active_jobs, segments_by_job, spec_of
+from orchestrator.store.jobs import ACTIVE_STATES, active_jobs, jobs_of, segments_by_job
 from orchestrator.store.schema import FleetRow, Job, Segment
 
 SEEN_TO_S = 600.0
@@ -39,6 +43,8 @@ class Look:
     """A digest of each zone's forecast: unchanged, a plan made from it stands."""
     learned: Mapping[str, Learned]
     """By likeness."""
+    told_of: Mapping[str, str] = field(default_factory=dict)
+    """A digest of it: unchanged, a plan made from it stands."""
     emitted_g: Mapping[str, float] = field(default_factory=dict)
     """By job, of those that have a budget: what they have emitted so far."""
     fleets: Mapping[str, FleetRow] = field(default_factory=dict)
@@ -51,18 +57,74 @@ class Look:
 
 def look(session: Session, site: Site, now: datetime) -> Look:
     """Read what a pass needs, in a handful of queries however many jobs there are."""
-    jobs = active_jobs(session)
+    return look_at(session, site, _empty(session, site, now), active_jobs(session))
+
+
+def glance(
+    session: Session, site: Site, now: datetime, sleepers: Sleepers, window_end: datetime | None
+) -> tuple[Look, Waking, Mapping[str, Glance]]:
+    """The same of the jobs that must be considered at once; who else does not sleep; a few columns of all."""
+    seen = _empty(session, site, now)
+    glances = {each.id: each for each in _glances(session)}
+    sleepers.begin(seen.versions, window_end)
+    waking = sleepers.awake(glances.values(), now, seen.fleets)
+    likenesses = {glances[job_id].likeness for job_id in waking.now}
+    # Whoever ran a pass ago has since been measured to its end.
+    learned = learn_all(session, sleepers.awake_likenesses | likenesses)
+    sleepers.learned_anew({likeness: told(each) for likeness, each in learned.items()})
+    sleepers.awake_likenesses = likenesses
+    return look_at(session, site, replace(seen, learned=learned), jobs_of(session, waking.now)), waking, glances
+
+
+def look_at(session: Session, site: Site, seen: Look, jobs: Sequence[Job]) -> Look:
+    """`seen` with these jobs instead."""
+    learned = {**seen.learned, **learn_all(session, {job.likeness for job in jobs} - set(seen.learned))}
+    return replace(
+        seen,
+        jobs=jobs,
+        segments=segments_by_job(session, [job.id for job in jobs]),
+        emitted_g={job.id: _emitted_g(session, site, job, seen.curves, seen.now) for job in jobs if _has_budget(job)},
+        learned=learned,
+        told_of={likeness: told(each) for likeness, each in learned.items()},
+    )
+
+
+def told(learned: Learned) -> str:
+    """A hash of what was measured, as far as it matters: figures move a little with every row that comes in."""
+    points = [(zone, _about(own)) for zone, own in sorted({"": learned.points, **learned.by_zone}.items())]
+    rest = (learned.pause.resume_s, learned.pause.move_s, learned.stop_s, 100 * learned.variation)
+    return digest((points, [_near(value) for value in rest]))
+
+
+def _about(points: Mapping[Mode, OperatingPoint]) -> list[object]:
+    return [(mode, _near(each.steps_per_s), _near(each.power_w)) for mode, each in sorted(points.items(), key=repr)]
+
+
+def _near(value: float) -> int | None:
+    """Equal for values that are within about 2 % of each other."""
+    return round(math.log(value) / 0.02) if value > 0 else None
+
+
+def _empty(session: Session, site: Site, now: datetime) -> Look:
+    """What all jobs of a pass share."""
     curves = curves_of(forecasts.newest(session))
     return Look(
         now=now,
-        jobs=jobs,
-        segments=segments_by_job(session, [job.id for job in jobs]),
+        jobs=(),
+        segments={},
         curves=curves,
         versions={zone: digest(outlook) for zone, outlook in curves.items()},
-        emitted_g={job.id: _emitted_g(session, site, job, curves, now) for job in jobs if _has_budget(job)},
-        learned={likeness: learn(session, likeness) for likeness in {job.likeness for job in jobs}},
+        learned={},
         fleets={kind: row for kind, row in fleets.fleets(session).items() if _is_kept(row, site, now)},
     )
+
+
+def _glances(session: Session) -> list[Glance]:
+    """All jobs that have not ended, in the order in which they are considered."""
+    decides = (Job.wish, Job.state, Job.step, Job.steps, Job.not_before, Job.planned_for, Job.retries, Job.zone)
+    query = select(Job.id, Job.likeness, *decides).where(Job.state.in_(ACTIVE_STATES))
+    rows = session.execute(query.order_by(Job.priority.desc(), Job.submitted_at, Job.id))
+    return [Glance(row[0], row[1], tuple(row[2:])) for row in rows]
 
 
 def _is_kept(row: FleetRow, site: Site, now: datetime) -> bool:
@@ -71,7 +133,7 @@ def _is_kept(row: FleetRow, site: Site, now: datetime) -> bool:
 
 
 def _has_budget(job: Job) -> bool:
-    return spec_of(job).carbon.budget_g is not None
+    return job.spec.get("carbon", {}).get("budget") is not None
 
 
 def _emitted_g(session: Session, site: Site, job: Job, curves: Mapping[str, Outlook], now: datetime) -> float:

@@ -6,7 +6,7 @@ Several jobs that start in one pass share one Room, so that they do not all take
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cluster.api import Node
 from jobs.spec import Workers
@@ -26,6 +26,12 @@ class Room:
         self._read = nodes
         self._pending: list[tuple[str, int, Workers]] = []
         self._by_zone: dict[str, list[_Free]] | None = None
+
+    def copy(self) -> Room:
+        """The same room, of which something may be taken to see what is left. Raises Unavailable as `take` does."""
+        other = Room(self._read)
+        other._by_zone = {zone: [replace(node) for node in nodes] for zone, nodes in self._zones().items()}
+        return other
 
     def pending(self, zone: str, workers: int, each: Workers) -> None:
         """A segment that was ordered and may not hold its workers yet: its room is no longer free."""

@@ -5,7 +5,8 @@ The controller sends the orders when the transaction is through.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from cluster.api import Desire, SegmentOrder
 from jobs.spec import JobSpec
+from orchestrator.controller.asleep import Rest
 from orchestrator.controller.decide import Decision, End, Go, Wait, words
 from orchestrator.site import Site
 from orchestrator.store.jobs import note, running_segment, segments_of
@@ -29,6 +31,8 @@ class Verdict:
     plan: dict[str, Any] | None
     """The plan's document; None where nothing could be planned."""
     planned_for: str | None
+    rest: Rest | None = None
+    """How long it stands where nothing changes; None where the next pass is to look again."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def write(session: Session, verdict: Verdict, site: Site, epoch: int, now: datet
         if segment is None:
             segment = _begin(session, job, verdict.spec, decision, site, now)
         segment.run_until, segment.ends_as = decision.run_until, decision.ends_as
-        _set(session, job, "running", decision.text, now)
+        _set(session, job, "running", f"{decision.text}; {segment.note}" if segment.note else decision.text, now)
     elif isinstance(decision, End) and segment is not None:
         if not segment.known:
             # The cluster has never had it: there is nothing to end.
@@ -73,13 +77,17 @@ def write(session: Session, verdict: Verdict, site: Site, epoch: int, now: datet
         _set(session, job, "pausing", decision.text, now)
     if segment is None:
         return None
-    return Order(_order(job, segment, verdict.spec, site, epoch), segment.known)
+    order = _order(job, segment, verdict.spec, site, epoch)
+    if not segment.known:
+        order = replace(order, also_at=_also_at(segments_of(session, job.id), segment, site))
+    return Order(order, segment.known)
 
 
 def _begin(session: Session, job: Job, spec: JobSpec, go: Go, site: Site, now: datetime) -> Segment:
     n = len(segments_of(session, job.id)) + 1
     workers, limit_w = go.mode
-    moved = job.zone is not None and site.checkpoints(job.zone, job.id) != site.checkpoints(go.zone, job.id)
+    there = site.places(job.zone, job.id)[0] if job.zone in site.zones else None
+    moved = there is not None and there not in site.places(go.zone, job.id)
     segment = Segment(
         id=f"{job.id}-{n}",
         job_id=job.id,
@@ -89,7 +97,7 @@ def _begin(session: Session, job: Job, spec: JobSpec, go: Go, site: Site, now: d
         power_limit_w=limit_w,
         gpus=workers * spec.workers.gpus,
         reason=go.start,
-        restore_from=site.checkpoints(job.zone, job.id) if moved and job.zone else None,
+        restore_from=there if moved else None,
         run_until=go.run_until,
         ends_as=go.ends_as,
         ordered_at=now,
@@ -127,4 +135,21 @@ def _order(job: Job, segment: Segment, spec: JobSpec, site: Site, epoch: int) ->
         checkpoints=site.checkpoints(segment.zone, job.id),
         restore_from=segment.restore_from,
         spool=site.spool,
+        mirror=site.mirror(segment.zone, job.id),
+        start_step=segment.start_step,
     )
+
+
+def _also_at(segments: Sequence[Segment], segment: Segment, site: Site) -> tuple[str, ...]:
+    """Other places where the newest checkpoint may lie: of the last segment that saved it, and of lost ones since.
+
+    What a lost segment had saved nobody was told.
+    """
+    places: list[str] = []
+    for before in reversed([each for each in segments if each.n < segment.n]):
+        if before.zone in site.zones:
+            places += site.places(before.zone, segment.job_id)
+        if before.ended not in ("lost", "failed"):
+            break
+    here = {*site.places(segment.zone, segment.job_id), segment.restore_from}
+    return tuple(dict.fromkeys(place for place in places if place not in here))

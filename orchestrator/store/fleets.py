@@ -20,6 +20,7 @@ Kind = Literal["gpus", "cpus"]
 KINDS: tuple[Kind, ...] = ("gpus", "cpus")
 
 _MARK = "fleet"
+_LONG = 20
 
 
 @dataclass(frozen=True)
@@ -45,15 +46,20 @@ def forget(session: Session, kind: Kind) -> None:
     session.execute(delete(FleetRow).where(FleetRow.kind == kind))
 
 
-def mark(kind: Kind, made_from: str) -> str:
-    """What `Job.planned_for` says of a plan that was made for a fleet."""
-    return f"{_MARK}:{kind}:{made_from}"
+def mark(kind: Kind, made_from: str, made: str) -> str:
+    """What `Job.planned_for` says of a plan that was made for a fleet: hashes of what it was made from, and of it."""
+    return f"{_MARK}:{kind}:{made_from[:_LONG]}:{made[:_LONG]}"
+
+
+def is_made_from(planned_for: str | None, kind: Kind, made_from: str) -> bool:
+    """Whether a plan was made for the fleet from just this."""
+    return (planned_for or "").startswith(f"{_MARK}:{kind}:{made_from[:_LONG]}:")
 
 
 def kind_of(planned_for: str | None) -> str | None:
     """The kind of the fleet that a plan was made for; None where it was made for the job alone."""
     parts = (planned_for or "").split(":")
-    return parts[1] if parts[0] == _MARK and len(parts) == 3 else None
+    return parts[1] if parts[0] == _MARK and len(parts) == 4 else None
 
 
 def keep_plans(session: Session, plans: Sequence[tuple[str, dict[str, Any] | None, str | None]]) -> None:

@@ -89,6 +89,14 @@ def active_jobs(session: Session) -> Sequence[Job]:
     return session.scalars(query.order_by(Job.priority.desc(), Job.submitted_at, Job.id)).all()
 
 
+def jobs_of(session: Session, ids: Iterable[str]) -> list[Job]:
+    """The jobs of these ids, whole, in the order of `active_jobs`."""
+    wanted, found = sorted(ids), list[Job]()
+    for first in range(0, len(wanted), _AT_ONCE):
+        found += session.scalars(select(Job).where(Job.id.in_(wanted[first : first + _AT_ONCE])))
+    return sorted(found, key=lambda job: (-job.priority, job.submitted_at, job.id))
+
+
 def of_ids(session: Session, ids: Iterable[str]) -> list[Job]:
     """The jobs of these ids, without their specs and plans, which are read when they are asked for."""
     wanted, found = sorted(ids), list[Job]()
