@@ -9,7 +9,7 @@ segment, which carries the desire it last saw. It also hosts the metrics exporte
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from typing import Any
@@ -68,6 +68,7 @@ class Control:
         self._segments: dict[str, Segment] = {}
         self._epoch = 0
         self._exporter = Exporter()
+        self._secrets: dict[str, Mapping[str, str]] = {}
 
     def desire(self, segment_id: str, desire: Desire) -> None:
         """Take the controller's word for a segment; StaleEpoch where a newer controller has spoken."""
@@ -98,6 +99,14 @@ class Control:
         segment = self._segments.get(segment_id)
         return Cap(None) if segment is None else together(segment.caps, segment.ranks)
 
+    def keep(self, segment_id: str, secrets: Mapping[str, str]) -> None:
+        """Hold a segment's secrets, in this process's memory alone, until the segment is finished."""
+        self._secrets[segment_id] = secrets
+
+    def secrets(self, segment_id: str) -> Mapping[str, str] | None:
+        """The secrets of a segment, for its workers; None where they went with an earlier process of this actor."""
+        return self._secrets.get(segment_id)
+
     def give_up(self, segment_id: str) -> None:
         """Have the segment's driver end at once when it is told to stop."""
         if segment_id in self._segments:
@@ -118,6 +127,7 @@ class Control:
         """Take a segment's result; the oldest results beyond KEPT_RESULTS are dropped."""
         segment = self._segments.pop(segment_id, None) or Segment(last_seen)
         segment.result = result
+        self._secrets.pop(segment_id, None)
         self._segments[segment_id] = segment
         finished = [name for name, each in self._segments.items() if each.result is not None]
         for name in finished[:-KEPT_RESULTS]:

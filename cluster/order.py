@@ -38,6 +38,11 @@ def result_path(checkpoints: str, segment_id: str) -> Path:
     return Path(checkpoints) / "segments" / f"{segment_id}.json"
 
 
+def code_path(checkpoints: str) -> Path:
+    """Where the job's workers find the copy of its working folder."""
+    return Path(checkpoints) / "code.tar.gz"
+
+
 def write_result(path: Path, result: SegmentResult) -> None:
     """Write the result so that a reader sees all of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,8 @@ In: the order, from the segment's driver. Out: rank 0's outcome, as plain values
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import time
 import traceback
 from dataclasses import replace
@@ -21,8 +23,9 @@ from cluster.cap import is_refused, tell
 from cluster.drain import DrainWatch
 from cluster.link import Link
 from cluster.meter.limit import Cap
-from cluster.order import TRACEBACK, read_order
+from cluster.order import TRACEBACK, code_path, read_order
 from jobs.place import Outcome, Phase, Place
+from jobs.spec.code import unpack
 from jobs.spec.errors import Unavailable
 
 
@@ -30,22 +33,40 @@ def train(document: str) -> dict[str, Any]:
     """Run the order in `document` on this worker; what it returns is the same on every rank but for `parts_s`."""
     entered_at_s = time.time()
     order = read_order(document)
-    if order.spec.working_dir is not None:
-        os.chdir(order.spec.working_dir)
+    folder = _working_dir(order)
+    if folder is not None and order.spec.job != "script":
+        os.chdir(folder)
+    _take_secrets(order)
     place = _place(order)
     watch = RankWatch(order, place)
     try:
-        outcome = _run(order, place, watch)
+        outcome = _run(order, place, watch, folder)
         return _report(outcome, watch, entered_at_s)
     except Exception as fault:
         # Ray carries the exception to the driver without its traceback; an attribute travels along.
-        fault.__dict__[TRACEBACK] = traceback.format_exc()
+        fault.__dict__[TRACEBACK] = getattr(fault, "output", None) or traceback.format_exc()
         raise
     finally:
         watch.close()
+        if folder is not None and place.local_rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(order: SegmentOrder, place: Place, watch: RankWatch) -> Outcome:
+def _working_dir(order: SegmentOrder) -> Path | None:
+    """A copy of the job's working folder on this host, for this segment alone; None where it has none."""
+    if order.spec.working_dir is None:
+        return None
+    node = ray.get_runtime_context().get_node_id()[:12]
+    folder = Path(tempfile.gettempdir()) / f"lowtide-code-{order.segment_id}-{node}"
+    unpack(code_path(order.checkpoints), folder)
+    return folder
+
+
+def _run(order: SegmentOrder, place: Place, watch: RankWatch, folder: Path | None) -> Outcome:
+    if order.spec.job == "script":
+        from jobs import script
+
+        return script.run(order.spec, place, watch, _seat(order, folder))
     from jobs.train import run
 
     return run(order.spec, place, watch)
@@ -59,6 +80,8 @@ def _report(outcome: Outcome, watch: RankWatch, entered_at_s: float) -> dict[str
         "metrics": dict(outcome.metrics),
         "parts_s": dict(outcome.parts_s),
         "checkpoint_bytes": outcome.checkpoint_bytes,
+        "moved_bytes": outcome.moved_bytes,
+        "moved_from": outcome.moved_from,
         "entered_at_s": entered_at_s,
         "left_at_s": time.time(),
     }
@@ -72,17 +95,48 @@ def _place(order: SegmentOrder) -> Place:
         local_rank=context.get_local_rank(),
         device=_device(order),
         checkpoints=Path(order.checkpoints),
-        restore_from=Path(order.restore_from) if order.restore_from is not None else None,
+        restore_from=order.restore_from,
         segment_id=order.segment_id,
+        also_at=order.also_at,
+        mirror=order.mirror,
+        start_step=order.start_step,
     )
 
 
-def _device(order: SegmentOrder) -> str:
-    if on_cpu(order):
-        return "cpu"
-    from ray.train.torch import get_device
+def _seat(order: SegmentOrder, folder: Path | None) -> Any:
+    """Where the script runs; its `env` came with Ray's runtime environment, but for what only the script may read."""
+    from jobs.script import Seat
 
-    return str(get_device())
+    assert order.spec.script is not None
+    return Seat(
+        node=ray.get_runtime_context().get_node_id(),
+        folder=folder or Path(order.spec.script.folder or "."),
+        gpus=tuple(str(gpu) for gpu in ray.get_gpu_ids()) if order.spec.workers.gpus else (),
+        env={name: value for name, value in order.spec.env.items() if name == "PYTHONPATH"},
+    )
+
+
+def _take_secrets(order: SegmentOrder) -> None:
+    """Put the secrets that the spec names into this worker's environment, and nowhere else."""
+    if not order.spec.secrets:
+        return
+    from cluster.control import control_actor
+
+    try:
+        secrets = ray.get(control_actor().secrets.remote(order.segment_id), timeout=30)
+    except RayError as fault:
+        raise Unavailable(f"the secrets cannot be had: the control actor does not answer ({fault})") from None
+    if secrets is None:
+        raise Unavailable("the secrets went with the control actor's process; the next segment gets them anew")
+    os.environ |= secrets
+
+
+def _device(order: SegmentOrder) -> str:
+    if on_cpu(order) or order.spec.job == "script":  # the GPU is the script's; its worker leaves it alone
+        return "cpu"
+    from cluster.rendezvous import device
+
+    return device()
 
 
 def on_cpu(order: SegmentOrder) -> bool:
@@ -114,6 +168,11 @@ class RankWatch:
             self._meter.mark(self._order.segment_id, self._rank, name)
         if self._link is not None:
             self._link.phase(name)
+
+    def note(self, text: str) -> None:
+        """Something that the user shall know though training goes on; empty where all is well again."""
+        if self._link is not None:
+            self._link.note(text)
 
     def stop_wanted(self) -> bool:
         """Whether the job shall end at this boundary; for rank 0."""

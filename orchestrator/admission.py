@@ -21,7 +21,6 @@ from orchestrator.signal.sources import Signals
 from orchestrator.site import Site
 
 LATER: dict[str, str] = {
-    "working_dir": "an installed package, or files that the nodes share",
     "model.lora": "a full fine-tuning",
 }
 """Keys of the contract that this version does not act on yet, and what to use instead."""
@@ -37,6 +36,19 @@ def admit(spec: JobSpec, site: Site, source: str) -> None:
             raise InputError(f"{source}: carbon.zones: the site has no zone {zone!r}; {hint}it has {_names(site)}")
     _room(spec, site, source)
     _signals(spec, site, source)
+
+
+def remarks(spec: JobSpec) -> list[str]:
+    """What a user shall know of a job that is admitted, a line each."""
+    if not spec.is_blind():
+        return []
+    assert spec.script is not None
+    ends = f"{'the end of a window, ' if spec.carbon.windows else ''}a pause or a lost node"
+    return [
+        f"script: {spec.script.entrypoint!r} never imports lowtide, so it is checkpoint-blind: started once, in the "
+        f"best stretch, it runs to its end; where {ends} ends it, it begins from scratch",
+        "script: an import and three calls let it pause: see `A script of your own` in the README, or set script.asks",
+    ]
 
 
 def admit_time(framing: Framing, site: Site, source: str) -> Plan | None:
@@ -89,8 +101,8 @@ def _windows(spec: JobSpec, start: datetime, end: datetime, source: str) -> tupl
 
 
 def _known_features(spec: JobSpec, source: str) -> None:
-    if spec.job in ("compress", "script"):
-        raise InputError(f"{source}: job: {spec.job} is not supported yet; use train or distill")
+    if spec.job == "compress":
+        raise InputError(f"{source}: job: {spec.job} is not supported yet; use train, distill or script")
     if spec.carbon.policy not in POLICIES:
         valid = ", ".join(POLICIES)
         raise InputError(f"{source}: carbon.policy: {spec.carbon.policy} is not supported yet; use one of {valid}")

@@ -219,6 +219,10 @@ class JobSpec(Section):
             return tuple(range(low, high + 1))
         return tuple(n for n in range(low, high + 1) if self.training.batch_size % n == 0)
 
+    def is_blind(self) -> bool:
+        """Whether the job is a script that never asks for a checkpoint: started once, and from the start if ended."""
+        return self.script is not None and self.script.asks is False
+
     def width(self) -> int:
         """The largest worker count that the job's range and its batch allow."""
         return max(self.worker_counts())
@@ -277,20 +281,24 @@ def resolve(mapping: Mapping[str, Any], base: Path, source: str) -> JobSpec:
     if spec.working_dir is not None:
         update["working_dir"] = str(base / Path(spec.working_dir).expanduser())
     if spec.script is not None:
-        update["script"] = _looked_at(spec.script, base, source)
+        script = update["script"] = _looked_at(spec.script, base, update.get("working_dir"), source)
+        if not script.asks and spec.carbon.policy in ("threshold", "slots", "greedy", "optimal"):
+            update["carbon"] = spec.carbon.model_copy(update={"policy": "window"})  # one stretch: it cannot pause
     return spec.model_copy(update=update)
 
 
-def _looked_at(script: Script, base: Path, source: str) -> Script:
+def _looked_at(script: Script, base: Path, working_dir: str | None, source: str) -> Script:
     """The script with its folder and whether it asks; InputError where there is no such file or folder."""
-    folder = base / Path(script.folder or ".").expanduser()
+    if working_dir is not None and script.folder is not None:
+        raise InputError(f"{source}: script.folder: runs in place, working_dir in a copy; give one of them")
+    folder = Path(working_dir or base / Path(script.folder or ".").expanduser())
     if not folder.is_dir():
         raise InputError(f"{source}: script.folder: {folder} is no folder; name the one that the script runs in")
     name = entrypoints.script_of(script.entrypoint)
     if name is not None and not (folder / name).is_file():
         raise InputError(f"{source}: script.entrypoint: no {name!r} in {folder}; mend the path, or script.folder")
     asks = script.asks if script.asks is not None else bool(entrypoints.asks(script.entrypoint, folder))
-    return script.model_copy(update={"folder": str(folder), "asks": asks})
+    return script.model_copy(update={"folder": None if working_dir else str(folder), "asks": asks})
 
 
 def _local_model(model: Model, base: Path) -> Model:

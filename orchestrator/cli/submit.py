@@ -5,12 +5,14 @@ The next pass of a controller acts on them.
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from jobs.spec import JobSpec, Unavailable, iso, read_spec
-from orchestrator.admission import admit, admit_time
+from jobs.spec.code import pack
+from orchestrator.admission import admit, admit_time, remarks
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
 from orchestrator.controller.frame import Framing, deadline, modes_of
@@ -45,8 +47,15 @@ def admit_and_store(at: Desk, spec_file: Path) -> Job:
         # Only what is known already: a submission never waits for a provider.
         framing = _framing(at, spec, now, forecasts.newest(session))
     admit_time(framing, at.site, str(spec_file))
+    if spec.working_dir is not None:  # what waits and resumes runs the code of now
+        code = pack(Path(spec.working_dir), at.site.state / "code")
+        spec = spec.model_copy(update={"working_dir": str(code)})
     with at.store.write() as session:
-        return jobs.submit(session, spec, now)
+        job = jobs.submit(session, spec, now)
+        for text in remarks(spec):
+            print(f"{spec_file}: {text}", file=sys.stderr)
+            jobs.note(session, job, now, text)
+        return job
 
 
 def plan(site_file: Path | None, spec_file: Path, as_json: bool) -> None:
@@ -57,6 +66,8 @@ def plan(site_file: Path | None, spec_file: Path, as_json: bool) -> None:
         admit(spec, at.site, str(spec_file))
         framing = _framing(at, spec, now, fetch(at.store, at.site))
         made = admit_time(framing, at.site, str(spec_file))
+        for text in remarks(spec):
+            print(f"{spec_file}: {text}", file=sys.stderr)
         if made is None:
             raise Unavailable(f"no provider of {', '.join(framing.zones)} answers, and no earlier answer is kept")
         if as_json:

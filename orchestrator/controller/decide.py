@@ -48,6 +48,8 @@ class Case:
     """False outside every window."""
     finishing: bool = False
     """True once every step is done and only the last checkpoint is being written."""
+    blind: bool = False
+    """True where what runs cannot save: no plan ends it, only its user, or its window."""
     retry: str = ""
     """Why it tries again, where it waits for that."""
     to_measure: Mode | None = None
@@ -101,6 +103,8 @@ def _while_running(case: Case, running: Running) -> Decision:
         return End("paused", "pausing, as the user asked")
     if not case.open:
         return End("window", "its window has closed")
+    if case.blind:
+        return _go(case, running.zone, running.mode, None, None, "runs to its end, for it never asks for a checkpoint")
     if case.finishing:
         return _go(case, running.zone, running.mode, None, None, "writes its last checkpoint")
     if running.reason == "calibrate" and not running.measured:

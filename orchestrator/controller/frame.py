@@ -99,8 +99,12 @@ def to_measure(framing: Framing, zone: str) -> Mode | None:
 
 
 def basis_of(framing: Framing, slots: Sequence[PlannedSlot]) -> Basis:
-    """`measured` where the mode of every slot has been; `assumed` where one follows from others, or from nothing."""
-    return "measured" if all(slot.mode in framing.learned.points for slot in slots) else "assumed"
+    """`measured` where the mode of every slot has been; `assumed` where one follows from others, or from nothing.
+
+    Nobody knows the length of a job whose steps are not counted yet: it is assumed, however well its speed is known.
+    """
+    known = framing.steps is not None and all(slot.mode in framing.learned.points for slot in slots)
+    return "measured" if known else "assumed"
 
 
 def deadline(framing: Framing) -> datetime:
@@ -162,7 +166,7 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         max_pauses=_pauses_left(framing),
         spare_s=framing.learned.variation * work / fastest,
         budget_g=spec.carbon.budget_g - framing.emitted_g if spec.carbon.budget_g is not None else None,
-        basis="measured" if measured(framing) else "assumed",
+        basis="measured" if measured(framing) and framing.steps is not None else "assumed",
     )
 
 

@@ -17,6 +17,7 @@ import pytest
 
 from cluster.api import Cluster, Desire, Gauge, SegmentOrder, SegmentView, connect, start_local, stop_local
 from jobs.spec import JobSpec, StaleEpoch, Unavailable
+from jobs.spec.code import pack
 
 EVER = timedelta(hours=1)
 
@@ -185,7 +186,8 @@ def test_trains_where_the_users_folder_has_a_cluster_and_a_jobs_of_its_own(
         (tmp_path / "mine" / name).mkdir(parents=True)
         (tmp_path / "mine" / name / "__init__.py").write_text("raise RuntimeError('the user's own')\n")
     known = order("mine-1")
-    ray_in_de.start(replace(known, spec=known.spec.model_copy(update={"working_dir": str(tmp_path / "mine")})))
+    code = pack(tmp_path / "mine", tmp_path / "code")
+    ray_in_de.start(replace(known, spec=known.spec.model_copy(update={"working_dir": str(code)})))
     result = watch(ray_in_de, "mine-1", ended).result
     assert result is not None and result.ended == "done", result
 

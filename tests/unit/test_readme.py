@@ -15,7 +15,7 @@ from croniter import croniter
 from cluster.api import Gauge, MeterRow
 from jobs.spec import InputError, JobSpec, read_spec
 from jobs.spec.document import Section
-from orchestrator.accounting.account import Account, Intensity, SegmentFacts, ZoneFacts
+from orchestrator.accounting.account import Account, Intensity, SegmentFacts, Transfer, ZoneFacts
 from orchestrator.admission import LATER, admit
 from orchestrator.cli.app import app
 from orchestrator.controller.figures import Figures
@@ -53,6 +53,7 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "a.txt").write_text("some text to learn\n", encoding="utf-8")
     (tmp_path / "teacher").mkdir()
+    (tmp_path / "train.py").write_text("import lowtide\n", encoding="utf-8")
     for name in ("lab.csv", "fr.csv"):
         (tmp_path / name).write_text(
             "start_utc,g_per_kwh\n2026-03-01T00:00:00Z,300\n2026-03-01T01:00:00Z,\n", encoding="utf-8"
@@ -71,7 +72,7 @@ def _sections(model: type[Section]) -> Iterator[str]:
 
 
 def test_every_yaml_block_is_a_named_file() -> None:
-    assert len(SPECS) == 2
+    assert len(SPECS) == 3
     assert FILE_NAME in DOCUMENTS
     assert all(re.fullmatch(r"[a-z]+\.yaml", name) for name in DOCUMENTS)
 
@@ -105,15 +106,14 @@ def test_the_whole_spec_names_every_key_and_the_site_file_too() -> None:
 
 def test_what_is_marked_not_yet_is_what_admission_refuses() -> None:
     marked = re.findall(r"^\s*# (\w+):.*not yet$", DOCUMENTS["distill.yaml"], flags=re.MULTILINE)
-    assert set(marked) == {field.rpartition(".")[2] for field in LATER} | {"script"}
+    assert set(marked) == {field.rpartition(".")[2] for field in LATER}
     policies = re.search(r"policy: \w+ +# (.*?);", DOCUMENTS["distill.yaml"])
     assert policies is not None and set(policies[1].split(" | ")) == set(POLICIES)
 
 
-@pytest.mark.parametrize("job", ["compress", "script"])
-def test_the_jobs_that_are_not_there_yet_are_refused(job: str, folder: Path) -> None:
-    text = (folder / "first.yaml").read_text(encoding="utf-8").replace("job: train", f"job: {job}")
-    (folder / "first.yaml").write_text(text + ('script: {entrypoint: "x"}\n' if job == "script" else ""), "utf-8")
+def test_the_jobs_that_are_not_there_yet_are_refused(folder: Path) -> None:
+    text = (folder / "first.yaml").read_text(encoding="utf-8").replace("job: train", "job: compress")
+    (folder / "first.yaml").write_text(text, "utf-8")
     with pytest.raises(InputError, match="not supported yet"):
         admit(read_spec(folder / "first.yaml"), find_site(None, Path("/")), "first.yaml")
 
@@ -252,10 +252,12 @@ def test_the_json_of_a_report_has_the_keys_of_the_readme() -> None:
         ],
         rows=[MeterRow("boot", "cpu", 1, "host", NOW, end, 600.0, "estimated", "train", "a", "a-1", 0)],
         intensities=[Intensity("DE", NOW, NOW + timedelta(hours=2), 200.0)],
+        transfers=[Transfer(NOW, "DE", 1000, "FR", 2.0)],
     )
     document = as_json(report_of(account))
     keys = {*document, "name"}  # `name` stands for a phase
     parts = ("emissions_g", "signal", "uncertainty", "train_energy_j")
-    for part in (document["segments"][0], document["workers"][0], *(document[name] for name in parts)):
+    lists = ("segments", "workers", "moves")
+    for part in (*(document[name][0] for name in lists), *(document[name] for name in parts)):
         keys |= part.keys()
     assert keys == _told_keys("report")
