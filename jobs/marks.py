@@ -239,4 +239,4 @@ def scaled_s(sampled: Mapping[StepPart, float], trained_s: float) -> dict[StepPa
     """
     known = {part: max(0.0, sampled[part]) for part in STEP_PARTS}
     whole_s = fsum(known.values())
-    return {part: trained_s * part_s / whole_s for part, part_s in known.items()} if whole_s > 0 else {}
+    return {part: trained_s * (part_s / whole_s) for part, part_s in known.items()} if whole_s > 0 else {}

@@ -127,6 +127,23 @@ class ProviderSite(Section):
     timeout_s: DurationS | None = Field(default=None, alias="timeout")
 
 
+class LoggersSite(Section):
+    """Where watts, joules and grams of running jobs are shown beside their loss; each needs its extra installed."""
+
+    tensorboard: str | None = Field(
+        default=None, min_length=1, description="folder of event files, one of its own for each job"
+    )
+    wandb: str | None = Field(default=None, min_length=1, description="project in Weights & Biases")
+    mlflow: str | None = Field(
+        default=None, min_length=1, description="tracking server or database, e.g. sqlite:////data/mlflow.db"
+    )
+
+    @property
+    def targets(self) -> list[str]:
+        """Those that are given, as `lowtide report --to` takes them."""
+        return [f"{kind}:{place}" for kind in type(self).model_fields if (place := getattr(self, kind)) is not None]
+
+
 class Site(Section):
     """One cluster and the grids that feed it."""
 
@@ -146,6 +163,7 @@ class Site(Section):
     )
     zones: dict[str, ZoneSite] = Field(min_length=1)
     providers: dict[str, ProviderSite] = {}
+    loggers: LoggersSite = LoggersSite()
 
     @property
     def store_url(self) -> str:
@@ -210,7 +228,11 @@ def resolve_site(mapping: Mapping[str, Any], base: Path, source: str) -> Site:
     """Validate a site's mapping and make its paths absolute from `base`."""
     site = parse(mapping, Site, source)
     zones = {name: _absolute(zone, base, f"{source}: zones.{name}") for name, zone in site.zones.items()}
-    return site.model_copy(update={"state": base / site.state.expanduser(), "zones": zones})
+    update: dict[str, Any] = {"state": base / site.state.expanduser(), "zones": zones}
+    if site.loggers.tensorboard is not None:
+        folder = base / Path(site.loggers.tensorboard).expanduser()
+        update["loggers"] = site.loggers.model_copy(update={"tensorboard": str(folder)})
+    return site.model_copy(update=update)
 
 
 def _absolute(zone: ZoneSite, base: Path, field: str) -> ZoneSite:

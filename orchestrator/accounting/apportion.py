@@ -51,5 +51,5 @@ def apportioned(facts: Account) -> Apportioned | None:
             continue
         energy_j, whole_s = fsum(joules), fsum(parts_s.values())
         for part in STEP_PARTS:
-            parts[part].append(energy_j * parts_s.get(part, 0.0) / whole_s)
+            parts[part].append(energy_j * (parts_s.get(part, 0.0) / whole_s))
     return Apportioned({part: fsum(found) for part, found in parts.items()}, fsum(unknown))

@@ -127,6 +127,10 @@ def report(
     codecarbon: Annotated[
         Path | None, typer.Option("--codecarbon", help="Put its segments into a file with CodeCarbon's columns.")
     ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option("--to", metavar="LOGGER", help="tensorboard:FOLDER, wandb:PROJECT or mlflow:URI; repeat."),
+    ] = None,
     month: Annotated[str | None, typer.Option("--month", metavar="YYYY-MM", help="Add up a month of all jobs.")] = None,
     by: Annotated[str, typer.Option("--by", help="With --month: project, user or zone.")] = "project",
     verify: Annotated[
@@ -146,7 +150,7 @@ def report(
         from orchestrator.cli.show import Files
         from orchestrator.cli.show import report as work
 
-        work(context.obj, job, json, Files(html, png, csv, parquet, codecarbon))
+        work(context.obj, job, json, Files(html, png, csv, parquet, codecarbon, tuple(to or ())))
 
 
 @app.command()

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -21,6 +21,7 @@ from orchestrator.cli.desk import Desk, desk
 from orchestrator.cli.live import Live
 from orchestrator.cli.submit import admit_and_store
 from orchestrator.controller import Controller, utcnow
+from orchestrator.loggers import Follower, followed
 from orchestrator.planner import Planner
 from orchestrator.refresh import Refresher
 from orchestrator.site import Site
@@ -94,6 +95,8 @@ def tick(site_file: Path | None) -> None:
             print(f"another controller is at work ({other}); nothing to do", file=sys.stderr)
             return
         controller.release()
+        with closing(Follower(at.store, at.site)) as follower:
+            follower.once()
 
 
 def window(site_file: Path | None, length: str) -> None:
@@ -155,7 +158,7 @@ def _pass_or_watch(controller: Controller) -> bool:
 
 @contextmanager
 def _beside(at: Desk, window_end: datetime | None = None) -> Iterator[Planner]:
-    """Forecasts are fetched once now, and then beside the passes; so are jobs planned that share room."""
+    """Forecasts are fetched once now, and then beside the passes; so are jobs planned that share room, and followed."""
     refresher, planner = Refresher(at.store, at.site), Planner(at.store, at.site, window_end)
     refresher.once()
     stop = threading.Event()
@@ -167,7 +170,8 @@ def _beside(at: Desk, window_end: datetime | None = None) -> Iterator[Planner]:
     for thread in threads:
         thread.start()
     try:
-        yield planner
+        with followed(at.store, at.site):
+            yield planner
     finally:
         stop.set()
         for thread in threads:

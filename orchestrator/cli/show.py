@@ -6,6 +6,7 @@ They change nothing.
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ from jobs.spec import InputError, Unavailable, iso
 from orchestrator.attach import attach_if_running
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
+from orchestrator.loggers import open_logger, run_of
 from orchestrator.report import Report, as_json, codecarbon, draw, page, report_of, text
 from orchestrator.report.export import write_csv, write_parquet
+from orchestrator.site import Site
 from orchestrator.status import status as status_of
 from orchestrator.store import jobs
 from orchestrator.store.accounts import account_of
@@ -89,6 +92,14 @@ class Files:
     csv: Path | None = None
     parquet: Path | None = None
     codecarbon: Path | None = None
+    to: tuple[str, ...] = ()
+    """Loggers, as KIND:PLACE."""
+
+    def log(self, found: Report, site: Site) -> None:
+        """Bring the job's run in each logger up to date; Unavailable where one does not answer."""
+        for target in self.to:
+            with closing(open_logger(target, site.state / "loggers")) as logger:
+                logger.write(run_of(found, site.history_s))
 
     def write(self, found: Report) -> None:
         """Write what is asked for; InputError where a file cannot be."""
@@ -109,7 +120,7 @@ def report(site_file: Path | None, name: str | None, as_json_: bool, files: File
     with desk(site_file) as at:
         if name is None:
             if files != Files():
-                raise InputError("JOB: is missing; --html, --png, --csv, --parquet and --codecarbon show one job")
+                raise InputError("JOB: is missing; --html, --png, --csv, --parquet, --codecarbon and --to show one job")
             with at.store.read() as session:
                 names = [job.id for job in jobs.all_jobs(session)]
             if as_json_:
@@ -120,6 +131,7 @@ def report(site_file: Path | None, name: str | None, as_json_: bool, files: File
             return
         found = load_report(at, name)
         files.write(found)
+        files.log(found, at.site)
         if as_json_:
             print_json(as_json(found))
         else:
