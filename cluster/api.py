@@ -118,6 +118,8 @@ class SegmentResult:
     """Why that is not the one that it wished for."""
     moved_bytes: int | None = None
     """Bytes read from elsewhere for the checkpoint that it began with, as they came; None where it did not tell."""
+    moved_from: str | None = None
+    """The folder or URL that they came from."""
 
 
 @dataclass(frozen=True)

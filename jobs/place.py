@@ -69,6 +69,8 @@ class Outcome:
     parts_s: dict[str, float]
     """Seconds by part: imports, build, restore, first_step, train, step_end, checkpoint, publish.
 
+    `convert` is what making the checkpoint fit another width takes beyond the build, `copy` what saving beside the
+    training holds it up; `checkpoint` and `publish` are of the save that ends the segment.
     `transfer` is bringing a checkpoint from elsewhere, `mirror` waiting until the zone's own place has the newest.
     `step.data`, `step.forward`, `step.backward`, `step.optimizer` and `step.communication` share out `train`; they are
     missing where too few steps were trained to sample one.
@@ -76,4 +78,6 @@ class Outcome:
     checkpoint_bytes: int
     """Size of the newest published checkpoint; 0 where none was written."""
     moved_bytes: int = 0
-    """Bytes read from elsewhere, compressed or not, for the checkpoint that it began with: rank 0's figure."""
+    """Bytes read from elsewhere, compressed or not, for the checkpoint that it began with; rank 0 knows them."""
+    moved_from: str | None = None
+    """The folder or URL that they came from; None where it lay here."""

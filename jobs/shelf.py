@@ -28,13 +28,14 @@ class Shelf:
         self._place, self._keep, self._parts = place, keep, parts
         self._mirror: Mirror | None = None
         self.moved_bytes = 0
+        self.moved_from: str | None = None
 
     def find(self) -> Published | None:
         """The newest checkpoint of the job, brought over where it lies elsewhere; see resume.find."""
         brought = resume.find(self._place, self._keep)
         if brought.moved_from is not None:
             assert brought.found is not None
-            self.moved_bytes = brought.moved_bytes
+            self.moved_bytes, self.moved_from = brought.moved_bytes, brought.moved_from
             self._parts.add("transfer", brought.duration_s)
             size = f"{brought.moved_bytes / 1e6:.1f} MB read of {brought.found.size_bytes / 1e6:.1f}"
             _say(f"{brought.found.folder.name} brought from {brought.moved_from}: {size} in {brought.duration_s:.2f} s")

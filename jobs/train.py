@@ -272,9 +272,15 @@ class _Run:
         return metrics is not None
 
     def _outcome(self, done: bool) -> Outcome:
-        moved_bytes = self.shelf.moved_bytes
         return Outcome(
-            done, self.step, self.steps, self.metrics, self.parts.seconds, self.checkpoint_bytes, moved_bytes
+            done,
+            self.step,
+            self.steps,
+            self.metrics,
+            self.parts.seconds,
+            self.checkpoint_bytes,
+            self.shelf.moved_bytes,
+            self.shelf.moved_from,
         )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, PrivateAttr, model_validator
@@ -56,7 +57,9 @@ class ZoneSite(Section):
     )
     transfer_j_per_byte: float | None = Field(default=None, ge=0, description="of checkpoints that leave the zone")
     bandwidth_mb_per_s: float | None = Field(default=None, gt=0, description="at which checkpoints leave the zone")
-    checkpoints: str | None = None
+    checkpoints: str | None = Field(
+        default=None, description="a folder that the zone's nodes share, or the URL of a place of any kind fsspec knows"
+    )
     _series: PueSeries | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
@@ -188,9 +191,23 @@ class Site(Section):
         return tuple(zone for zone, gpus in declared.items() if gpus is None or gpus >= needed)
 
     def checkpoints(self, zone: str, job_id: str) -> str:
-        """Folder of a job's checkpoints in a zone."""
-        root = self.zones[zone].checkpoints or str(self.state / "checkpoints")
+        """The folder that a job's workers share in a zone; of a zone that keeps checkpoints at a URL, its own one."""
+        given = self.zones[zone].checkpoints
+        if given is None:
+            root = str(self.state / "checkpoints")
+        else:
+            root = given if "://" not in given else str(self.state / "working" / quote(zone, safe=""))
         return f"{root.rstrip('/')}/{job_id}"
+
+    def mirror(self, zone: str, job_id: str) -> str | None:
+        """The URL where a zone keeps a job's checkpoints; None where their folder is their place."""
+        given = self.zones[zone].checkpoints if zone in self.zones else None
+        return f"{given.rstrip('/')}/{job_id}" if given is not None and "://" in given else None
+
+    def places(self, zone: str, job_id: str) -> tuple[str, ...]:
+        """Where a job's checkpoints of a zone may be found from elsewhere, the surest place first."""
+        mirror = self.mirror(zone, job_id)
+        return (*([mirror] if mirror else []), self.checkpoints(zone, job_id))
 
     def slot_start(self, moment: datetime) -> datetime:
         """The start of the slot that holds `moment`: slots are multiples of `slot` since the epoch, UTC."""
@@ -243,12 +260,22 @@ def _absolute(zone: ZoneSite, base: Path, field: str) -> ZoneSite:
             raise InputError(f"{field}.file: {zone.file} is not a file below {base}, nor a folder; mend the path")
         update["file"] = str(path)
     if zone.checkpoints is not None:
-        if "://" in zone.checkpoints:
-            raise InputError(
-                f"{field}.checkpoints: {zone.checkpoints} is no folder, and only folders are supported yet"
-            )
-        update["checkpoints"] = str(base / Path(zone.checkpoints).expanduser())
+        update["checkpoints"] = _checkpoints(zone.checkpoints, base, f"{field}.checkpoints")
     copied = zone.model_copy(update=update)
     if isinstance(zone.pue_given, str):
         copied._series = read_pue(base / Path(zone.pue_given).expanduser(), f"{field}.pue")
     return copied
+
+
+def _checkpoints(given: str, base: Path, field: str) -> str:
+    """A folder made absolute, or a URL of a kind that other processes and hosts can open."""
+    protocol, is_url, path = given.partition("://")
+    if not is_url:
+        return str(base / Path(given).expanduser())
+    from fsspec import available_protocols  # here, for hardly any command needs it
+
+    if protocol not in available_protocols():
+        raise InputError(f"{field}: {given} is of no kind that fsspec knows; give a folder, or a URL such as s3://…")
+    if protocol == "memory" or not path.strip("/") or (protocol in ("file", "local") and not path.startswith("/")):
+        raise InputError(f"{field}: {given} names no place that other hosts can open; give s3://bucket/folder, say")
+    return given

@@ -82,7 +82,10 @@ class Transfer:
     at: datetime
     zone: str
     moved_bytes: int | None
-    """None is not known."""
+    """As they went, compressed or not; None is not known."""
+    to_zone: str = ""
+    duration_s: float | None = None
+    """How long it took; None is not known."""
 
 
 @dataclass(frozen=True, slots=True)

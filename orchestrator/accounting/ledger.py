@@ -45,6 +45,7 @@ __all__ = [
     "end_of",
     "gpu_hours",
     "own_rows",
+    "transfer_j",
 ]
 
 PHASES = ("start", "restore", "train", "evaluate", "checkpoint", "stop", "idle")
@@ -265,14 +266,21 @@ def _water_l(facts: Account, by_segment: Mapping[str, Charge], overhead: Sequenc
     return fsum(charge.energy_j / J_PER_KWH * (wue.get(segment_id) or 0.0) for segment_id, charge in drawn)
 
 
+def transfer_j(transfer: Transfer, facts: Account) -> float | None:
+    """Bytes x J/byte of the zone that they left; None where bytes moved and one of the two is not known."""
+    j_per_byte = facts.zones[transfer.zone].transfer_j_per_byte if transfer.zone in facts.zones else None
+    if transfer.moved_bytes is None or (transfer.moved_bytes and j_per_byte is None):
+        return None
+    return transfer.moved_bytes * (j_per_byte or 0.0)
+
+
 def _transfer_g(facts: Account, curves: Mapping[str, Curve]) -> float | None:
-    """Bytes x J/byte x g/kWh at the moment of the move; the network's joules carry no PUE."""
+    """Joules x g/kWh at the moment of the move; the network's joules carry no PUE."""
     charges: list[Charge] = []
     for transfer in facts.transfers:
-        j_per_byte = facts.zones[transfer.zone].transfer_j_per_byte if transfer.zone in facts.zones else None
-        if transfer.moved_bytes is None or (transfer.moved_bytes and j_per_byte is None):
+        energy_j = transfer_j(transfer, facts)
+        if energy_j is None:
             return None
-        energy_j = transfer.moved_bytes * (j_per_byte or 0.0)
         if energy_j:
             charges.append(curves[transfer.zone].charge(transfer.at, transfer.at, energy_j, pue=1.0))
     total = Charge.total(charges)

@@ -33,6 +33,10 @@ def settle(session: Session, views: Mapping[str, SegmentView], now: datetime) ->
             segment.known = True
         if view.progress is not None:
             _advance(job, segment, view.progress)
+        if view.progress is not None and view.progress.note != (segment.note or ""):
+            segment.note = view.progress.note
+            if segment.note:
+                note(session, job, view.progress.at, f"segment {segment.n}: {segment.note}")
         for said in (view.progress, view.result):
             if said is not None and said.power_limit_refused and segment.power_limit_refused is None:
                 segment.power_limit_refused = said.power_limit_refused
@@ -74,6 +78,7 @@ def _finish(session: Session, job: Job, segment: Segment, result: SegmentResult,
     segment.ended, segment.ended_at = result.ended, result.at
     segment.parts_s, segment.checkpoint_bytes = dict(result.parts_s), result.checkpoint_bytes
     segment.error = result.error
+    segment.moved_bytes, segment.moved_from = result.moved_bytes, result.moved_from
     if result.ended in ("failed", "lost"):
         # What was not saved is not done: the job stands again where its newest checkpoint stands.
         segment.step = job.step = segment.start_step

@@ -17,7 +17,7 @@ from jobs.spec import JobSpec
 from orchestrator.controller.asleep import Rest
 from orchestrator.controller.decide import Decision, End, Go, Wait, words
 from orchestrator.site import Site
-from orchestrator.store.jobs import note, running_segment, segments_of
+from orchestrator.store.jobs import note, of_ids, running_segments, segments_of
 from orchestrator.store.schema import Job, Segment
 
 
@@ -43,16 +43,37 @@ class Order:
     known: bool
 
 
-def stands(verdict: Verdict, job: Job) -> bool:
-    """True where the verdict is what the store says already: the job goes on waiting for the same reason."""
-    waits = verdict.decision
-    if not isinstance(waits, Wait) or (waits.state, waits.text) != (job.state, job.reason):
+def stands(verdict: Verdict, job: Job, segment: Segment | None, site: Site, now: datetime) -> bool:
+    """True where the verdict is what the store says already, and what a running segment was told holds for a while."""
+    if verdict.plan is not None and verdict.planned_for != job.planned_for:
         return False
-    return verdict.plan is None or verdict.planned_for == job.planned_for
+    decision = verdict.decision
+    if isinstance(decision, Wait):
+        return (decision.state, decision.text) == (job.state, job.reason)
+    if not isinstance(decision, Go) or segment is None or not segment.known:
+        return False
+    told = (job.state, job.reason, segment.ends_as)
+    if told != ("running", _told(decision, segment), decision.ends_as) or segment.run_until > decision.run_until:
+        return False
+    # Renewed at half time: were each pass to renew a thousand segments, it would do little else.
+    left_s = (segment.run_until - now).total_seconds()
+    return segment.run_until == decision.run_until or (
+        decision.ends_as == "expired" and left_s >= site.renew_within_s / 2
+    )
 
 
-def write(session: Session, verdict: Verdict, site: Site, epoch: int, now: datetime) -> Order | None:
-    """Write one verdict; returns the order that follows from it, if any."""
+def write_all(session: Session, verdicts: Sequence[Verdict], site: Site, epoch: int, now: datetime) -> list[Order]:
+    """Write verdicts, each on a job of its own; returns the orders that follow from them."""
+    # Read at once and held, for a session forgets what nobody holds: each write then finds its job there.
+    _held = of_ids(session, [verdict.job_id for verdict in verdicts])
+    running = {segment.job_id: segment for segment in running_segments(session)}
+    written = [_write(session, verdict, running.get(verdict.job_id), site, epoch, now) for verdict in verdicts]
+    return [order for order in written if order is not None]
+
+
+def _write(
+    session: Session, verdict: Verdict, segment: Segment | None, site: Site, epoch: int, now: datetime
+) -> Order | None:
     job = session.get_one(Job, verdict.job_id)
     if verdict.plan is not None and job.planned_for != verdict.planned_for:
         job.plan, job.planned_for = verdict.plan, verdict.planned_for
@@ -60,12 +81,11 @@ def write(session: Session, verdict: Verdict, site: Site, epoch: int, now: datet
     if isinstance(decision, Wait):
         _set(session, job, decision.state, decision.text, now)
         return None
-    segment = running_segment(session, job.id)
     if isinstance(decision, Go):
         if segment is None:
             segment = _begin(session, job, verdict.spec, decision, site, now)
         segment.run_until, segment.ends_as = decision.run_until, decision.ends_as
-        _set(session, job, "running", f"{decision.text}; {segment.note}" if segment.note else decision.text, now)
+        _set(session, job, "running", _told(decision, segment), now)
     elif isinstance(decision, End) and segment is not None:
         if not segment.known:
             # The cluster has never had it: there is nothing to end.
@@ -81,6 +101,10 @@ def write(session: Session, verdict: Verdict, site: Site, epoch: int, now: datet
     if not segment.known:
         order = replace(order, also_at=_also_at(segments_of(session, job.id), segment, site))
     return Order(order, segment.known)
+
+
+def _told(go: Go, segment: Segment) -> str:
+    return f"{go.text}; {segment.note}" if segment.note else go.text
 
 
 def _begin(session: Session, job: Job, spec: JobSpec, go: Go, site: Site, now: datetime) -> Segment:

@@ -14,7 +14,7 @@ from orchestrator.accounting.account import Account, own_rows
 from orchestrator.accounting.apportion import Apportioned, apportioned
 from orchestrator.accounting.charge import Charge
 from orchestrator.accounting.efficiency import Efficiency, efficiency_of
-from orchestrator.accounting.ledger import Ledger, add_up
+from orchestrator.accounting.ledger import Ledger, add_up, transfer_j
 from orchestrator.accounting.left import Left, left_by
 from orchestrator.accounting.revision import average_g, forecast_h, marginal_g, revised_g
 from orchestrator.accounting.run_now import Savings, savings
@@ -122,6 +122,7 @@ def as_json(report: Report) -> dict[str, Any]:
             "transfer": ledger.transfer_g,
             "total": ledger.emissions_g,
         },
+        "moves": _moves(facts),
         "run_now_emissions_g": compared.run_now.emissions_g if compared.run_now else None,
         "saved_g": compared.saved_g,
         "saved_percent": compared.saved_percent,
@@ -154,6 +155,21 @@ def _training(found: Apportioned | None) -> dict[str, Any] | None:
 def _efficiency(found: Efficiency | None) -> dict[str, float | None]:
     names = ("per_sample_j", "per_token_j", "samples_per_j", "tokens_per_j", "flop_per_j")
     return {name: None if found is None else getattr(found, name) for name in names}
+
+
+def _moves(facts: Account) -> list[dict[str, Any]]:
+    """Each checkpoint that left its zone: bytes as they went, compressed or not, seconds, and the network's joules."""
+    return [
+        {
+            "at": iso(move.at),
+            "from": move.zone,
+            "to": move.to_zone or None,
+            "moved_bytes": move.moved_bytes,
+            "moved_s": move.duration_s,
+            "moved_j": transfer_j(move, facts),
+        }
+        for move in facts.transfers
+    ]
 
 
 def _observed(found: Forgone | None) -> dict[str, Any] | None:

@@ -26,6 +26,7 @@ from orchestrator.report.words import (
     energy,
     grams,
     length,
+    moves,
     percent,
     progress,
     site_sentence,
@@ -133,5 +134,5 @@ def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("orchestrator", "report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    environment.filters.update(energy=energy, grams=grams, percent=percent)
+    environment.filters.update(energy=energy, grams=grams, moves=moves, percent=percent)
     return environment.get_template("page.html")

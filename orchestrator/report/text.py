@@ -21,6 +21,7 @@ from orchestrator.report.words import (
     grams,
     length,
     moment,
+    moves,
     percent,
     progress,
     sentence,
@@ -118,7 +119,7 @@ def _totals(report: Report) -> Table:
     if ledger.overhead is not None:
         table.add_row("overhead CO₂e", grams(ledger.overhead.emissions_g), f"nodes, {energy(ledger.overhead.energy_j)}")
     table.add_row("embodied CO₂e", grams(ledger.embodied_g), "" if ledger.embodied_g is not None else "no figure given")
-    table.add_row("transfer CO₂e", grams(ledger.transfer_g), "")
+    table.add_row("transfer CO₂e", grams(ledger.transfer_g), moves(report))
     table.add_row(Text("total CO₂e", style="bold"), Text(grams(ledger.emissions_g), style="bold"), "")
     if now is not None:
         place = f"{now.zone} ×{now.workers}, {moment(now.start)} to {moment(now.end)}"

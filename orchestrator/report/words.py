@@ -5,6 +5,7 @@ In: SI figures, a Report. Out: short texts; an unknown figure is an en dash, nev
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from math import floor
 
@@ -137,6 +138,32 @@ def site_sentence(report: Report) -> str:
     idle = f"{energy(left_j)} ({grams(report.left.emissions_g)})"
     kept = f"saved {grams(saved_g)}" if saved_g >= 0 else f"emitted {grams(-saved_g)} more"
     return f"With the {idle} that its GPUs drew idle in its pauses, the site {kept}."
+
+
+def moves(report: Report) -> str:
+    """How many checkpoints left their zone, with their bytes and seconds, such as `2 moves, 1.4 GB in 38 s`."""
+    found = report.facts.transfers
+    if not found:
+        return ""
+    count = "1 move" if len(found) == 1 else f"{len(found)} moves"
+    taken_s = _sum([move.duration_s for move in found])
+    told = f"{count}, {size(_sum([move.moved_bytes for move in found]))}"
+    return told if taken_s is None else f"{told} in {figures(taken_s) + ' s' if taken_s < 60 else length(taken_s)}"
+
+
+def _sum(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) if len(known) == len(values) else None
+
+
+def size(size_bytes: float | None) -> str:
+    """Bytes, as `1.4 GB`."""
+    if size_bytes is None:
+        return UNKNOWN
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size_bytes >= factor:
+            return f"{figures(size_bytes / factor)} {unit}"
+    return f"{size_bytes:.0f} B"
 
 
 def beside(report: Report) -> list[tuple[str, str, str]]:

@@ -53,7 +53,7 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
         segments=[_segment(segment) for segment in segments],
         rows=rows,
         intensities=[*map(_intensity, said), *_to_come(session, site, zones)],
-        transfers=_transfers(segments),
+        transfers=_transfers(segments, site),
         planned=read(job.plan).slots if job.plan else (),
         observed=observed_in(job.plan) if job.plan else None,
         neighbours=_neighbours(session, job.id, shared, now),
@@ -78,18 +78,40 @@ def _said(session: Session, site: Site, zone: str, start: datetime, end: datetim
     return facts.intensities(session, zone, start, end, providers)
 
 
-def _transfers(segments: Sequence[Segment]) -> list[Transfer]:
-    """Checkpoints that a segment brought from the folder of another zone, charged where they came from.
+def _transfers(segments: Sequence[Segment], site: Site) -> list[Transfer]:
+    """Checkpoints that came from another zone, each charged once, to the zone that it left.
 
-    A lost segment tells no size: then that of the newest checkpoint before it holds.
+    A segment says what it read and where. One that was lost says nothing: then the next one of its zone tells, for it
+    finds the checkpoint there or brings it itself; where none does, or it found it, the size of the newest checkpoint
+    before stands.
     """
     found: list[Transfer] = []
     size: int | None = None
+    source: str | None = None
+    silent: Transfer | None = None
     for before, segment in pairwise(segments):
-        size = size if before.checkpoint_bytes is None else before.checkpoint_bytes
-        if segment.restore_from is not None:
-            found.append(Transfer(segment.ordered_at, before.zone, size))
-    return found
+        size = before.checkpoint_bytes or size
+        source = before.zone if before.ended != "lost" else source
+        if silent is not None and (segment.zone != silent.to_zone or not segment.moved_bytes):
+            found.append(silent)
+        silent = None
+        left = _left(segment, source, site)
+        if left is None or left == segment.zone:
+            continue
+        if segment.moved_bytes:
+            duration_s = segment.parts_s.get("transfer")
+            found.append(Transfer(segment.ordered_at, left, segment.moved_bytes, segment.zone, duration_s))
+        elif segment.moved_bytes is None and segment.restore_from is not None:
+            silent = Transfer(segment.ordered_at, left, size, segment.zone)
+    return found if silent is None else [*found, silent]
+
+
+def _left(segment: Segment, source: str | None, site: Site) -> str | None:
+    """The zone that a segment's checkpoint came from: the last one that saved it, unless it lay elsewhere."""
+    if segment.moved_from is None:
+        return source
+    zones = [zone for zone in site.zones if segment.moved_from in site.places(zone, segment.job_id)]
+    return source if source in zones or not zones else zones[0]
 
 
 def _neighbours(session: Session, job_id: str, rows: Sequence[MeterRow], now: datetime) -> list[Neighbour]:

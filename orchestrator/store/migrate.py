@@ -158,6 +158,13 @@ def _losses(connection: Connection) -> None:
     progress.create(connection)
 
 
+def _moves(connection: Connection) -> None:
+    """To 8: a segment says what it brought from elsewhere, and what its user shall know."""
+    connection.exec_driver_sql("ALTER TABLE segments ADD COLUMN moved_bytes BIGINT")
+    connection.exec_driver_sql("ALTER TABLE segments ADD COLUMN moved_from TEXT")
+    connection.exec_driver_sql("ALTER TABLE segments ADD COLUMN note TEXT")
+
+
 _CHAINED = {"ledger_rows": ("host_boot", "device", "seq"), "intensities": ("id",)}
 
 
@@ -192,6 +199,7 @@ MIGRATIONS: dict[int, Migration] = {
     4: _fleets,
     5: _running_sums,
     6: _losses,
+    7: _moves,
 }
 """From a version to the one after it. Version 1 is the first; a step never edits what an earlier one did."""
 

@@ -126,6 +126,12 @@ class Segment(Table):
     ended: Mapped[str | None] = mapped_column(String(10))
     parts_s: Mapped[dict[str, Any]] = mapped_column(default=dict)
     checkpoint_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    moved_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    """Bytes read from elsewhere for the checkpoint that it began with; None where it did not tell."""
+    moved_from: Mapped[str | None] = mapped_column(Text)
+    """The folder or URL that they came from."""
+    note: Mapped[str | None] = mapped_column(Text)
+    """What its workers last said that the user shall know, such as that a checkpoint could not be saved."""
     error: Mapped[str | None] = mapped_column(Prose)
     power_limit_w: Mapped[int | None]
     """W per GPU, as ordered; None is no limit of ours."""

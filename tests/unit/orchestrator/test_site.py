@@ -66,7 +66,16 @@ def test_a_file_of_intensities_is_a_file_or_folder_below_the_sites_or_an_address
         ({"zones": {"DE": {"provider": "demo", "pue": 0.8}}}, "zones.DE.pue: "),
         ({"zones": {"DE": {"provider": "csv"}}}, "zones.DE: provider csv needs file"),
         ({"zones": {"DE": {"provider": "csv", "file": "no.csv"}}}, "zones.DE.file: no.csv is not a file below"),
-        ({"zones": {"DE": {"provider": "demo", "checkpoints": "s3://a/b"}}}, "only folders are supported yet"),
+        (
+            {"zones": {"DE": {"provider": "demo", "checkpoints": "s4://a/b"}}},
+            "zones.DE.checkpoints: s4://a/b is of no kind that fsspec knows",
+        ),
+        (
+            {"zones": {"DE": {"provider": "demo", "checkpoints": "memory://a"}}},
+            "zones.DE.checkpoints: memory://a names no place that other hosts can open",
+        ),
+        ({"zones": {"DE": {"provider": "demo", "checkpoints": "s3://"}}}, "names no place"),
+        ({"zones": {"DE": {"provider": "demo", "checkpoints": "file://a/b"}}}, "names no place"),
         ({"providers": {"watttime": {"signal_type": "health_damage"}}}, "providers.watttime.signal_type: "),
         ({"providers": {"carbon_aware_sdk": {"signal": "both"}}}, "providers.carbon_aware_sdk.signal: "),
         ({"slot": 15}, "slot: 15 is not an amount with its unit"),
@@ -90,3 +99,18 @@ def test_zones_may_keep_their_checkpoints_in_places_of_their_own(tmp_path: Path)
     site = read_site(written(tmp_path, zones=zones))
     assert site.checkpoints("A", "job") == str(tmp_path / "state" / "checkpoints" / "job")
     assert site.checkpoints("B", "job") == "/mnt/b/job"
+
+
+def test_a_zone_that_keeps_checkpoints_at_a_url_works_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    zones = {
+        "A": {"provider": "demo", "checkpoints": "s3://bucket/a/"},
+        "B/1": {"provider": "demo", "checkpoints": "file:///mnt/b"},
+        "C": {"provider": "demo", "checkpoints": "/mnt/c"},
+    }
+    site = read_site(written(tmp_path, zones=zones))
+    assert [site.mirror(zone, "job") for zone in zones] == ["s3://bucket/a/job", "file:///mnt/b/job", None]
+    folders = [site.checkpoints(zone, "job") for zone in zones]
+    working = tmp_path / "state" / "working"
+    assert folders == [str(working / "A" / "job"), str(working / "B%2F1" / "job"), "/mnt/c/job"]
+    assert site.places("A", "job") == ("s3://bucket/a/job", str(working / "A" / "job"))
+    assert site.places("C", "job") == ("/mnt/c/job",)

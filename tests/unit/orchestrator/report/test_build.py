@@ -11,14 +11,16 @@ from dataclasses import replace
 import pytest
 
 from cluster.api import MeterRow
-from orchestrator.report import build
+from orchestrator.accounting.account import Transfer
+from orchestrator.report import build, report_of
+from orchestrator.report.words import moves
 from tests.unit.orchestrator.report.accounts import cluster, demo
 
 KEYS = {
     "job", "state", "step", "metrics", "segments", "workers", "phases", "energy_j", "unmetered_s", "pue", "emissions_g",
     "run_now_emissions_g", "saved_g", "saved_percent", "signal",
 }  # fmt: skip
-ADDED = {
+ADDED = {"moves", 
     "notes", "overhead_j", "water_l", "site_saved_g", "observed", "revised_g", "marginal_emissions_g", "uncertainty",
     "per_sample_j", "per_token_j", "samples_per_j", "tokens_per_j", "flop_per_j", "train_energy_j",
     "average_emissions_g",
@@ -98,3 +100,30 @@ def test_unreadable_rows_are_told():
     assert report["unmetered_s"] > 0
     assert report["saved_g"] is None
     assert any("not metered" in note for note in report["notes"])
+
+
+def test_moves_are_told_with_their_bytes_seconds_and_joules():
+    account = cluster()
+    at = account.transfers[0].at
+    zones = {**account.zones, "DE": replace(account.zones["DE"], transfer_j_per_byte=2e-7)}
+    made = [Transfer(at, "DE", 14_000_000_000, "FR", 75.5), Transfer(at, "FR", None, "DE")]
+    report = build(replace(account, zones=zones, transfers=made))
+    stamp = report["moves"][0]["at"]
+    first = {"at": stamp, "from": "DE", "to": "FR", "moved_bytes": 14_000_000_000, "moved_s": 75.5, "moved_j": 2800.0}
+    second = {"at": stamp, "from": "FR", "to": "DE", "moved_bytes": None, "moved_s": None, "moved_j": None}
+    assert report["moves"] == [first, second]
+
+
+@pytest.mark.parametrize(
+    ("moved", "expected"),
+    [
+        ([], ""),
+        ([(14_000_000_000, 75.5)], "1 move, 14.0 GB in 1 min 16 s"),
+        ([(1_400_000, 1.24), (1_400_000, 2.0)], "2 moves, 2.80 MB in 3.24 s"),
+        ([(999, None)], "1 move, 999 B"),
+        ([(999, 1.0), (None, None)], "2 moves, –"),
+    ],
+)
+def test_moves_in_words(moved, expected):
+    transfers = [Transfer(cluster().at, "DE", size, "FR", taken_s) for size, taken_s in moved]
+    assert moves(report_of(replace(cluster(), transfers=transfers))) == expected

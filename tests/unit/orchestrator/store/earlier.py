@@ -9,9 +9,10 @@ from sqlalchemy import Connection, text
 
 
 def unchained(connection: Connection) -> None:
-    """As version 2 left it: no chains, no power limits, no fleets, no running sums, no losses."""
+    """As version 2 left it: no chains, no power limits, no fleets, no running sums, no losses, no moves."""
     for table in ("fleets", "capacities", "draws", "progress"):
         connection.execute(text(f"DROP TABLE {table}"))
+    without_moves(connection)
     for column in ("power_limit_w", "power_limit_refused"):
         connection.execute(text(f"ALTER TABLE segments DROP COLUMN {column}"))
     for name in ("ledger_rows_by_place", "intensities_by_place", "ledger_rows_by_uuid_and_start"):
@@ -21,3 +22,9 @@ def unchained(connection: Connection) -> None:
             connection.execute(text(f"ALTER TABLE {table} DROP COLUMN {column}"))
     connection.execute(text("DROP TABLE chain_ends"))
     connection.execute(text("UPDATE schema_version SET version = 2"))
+
+
+def without_moves(connection: Connection) -> None:
+    """Without what version 8 added: what segments brought, and their notes."""
+    for column in ("moved_bytes", "moved_from", "note"):
+        connection.execute(text(f"ALTER TABLE segments DROP COLUMN {column}"))

@@ -14,6 +14,7 @@ from jobs.spec import JobSpec
 from orchestrator.accounting.account import LossAt
 from orchestrator.store import Store, jobs, progress
 from orchestrator.store.schema import Segment
+from tests.unit.orchestrator.store.earlier import without_moves
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 SPEC = JobSpec.model_validate(
@@ -102,6 +103,7 @@ def test_an_earlier_store_gets_the_table(tmp_path) -> None:
     before = Store(url)
     with before.write() as session:
         jobs.submit(session, SPEC, T0)
+        without_moves(session.connection())
         session.execute(text("DROP TABLE progress"))
         session.execute(text("UPDATE schema_version SET version = 6"))
     before.close()
