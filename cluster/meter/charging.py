@@ -71,7 +71,7 @@ class Charging:
         now_us = self._at.utc_us
         charge = self._charges[owner.segment_id, owner.rank] = Charge(owner, process, "start", 0.0)
         charge.rows = {CPU: OpenRow(now_us), **{uuid: OpenRow(now_us) for uuid in owner.gpu_uuids}}
-        self._look()
+        self.look()
         charge.cpu_s = process.cpu_s() or 0.0
         if self._released.get(owner.pid) != process.created_s:
             self._charge_the_past(charge, process)
@@ -105,7 +105,7 @@ class Charging:
             log.warning("rank %d of %s is gone; released", charge.owner.rank, charge.owner.segment_id)
             self.end(charge)
         if at.monotonic_s - self._looked_at_s >= LOOK_S:
-            self._look()
+            self.look()
 
     def go_on(self, state: Mapping[str, Any]) -> None:
         """Charge the owners that the spool's last batch names, and the idle account, from where it ended.
@@ -129,7 +129,7 @@ class Charging:
             self._energy.resume(state["host"])
         for uuid, gpu in self._gpus.by_uuid.items():
             gpu.resume(state["counters_j"].get(uuid))
-        self._look()
+        self.look()
         self.advance()
 
     def state(self) -> dict[str, Any]:
@@ -186,7 +186,7 @@ class Charging:
             charge.cpu_s = max(charge.cpu_s, cpu_s or 0.0)
         return [charge for charge, cpu_s in charges.values() if cpu_s is None]
 
-    def _look(self) -> None:
+    def look(self) -> None:
         """Find children of owners' processes, and GPUs that owners hold and nobody has seen yet."""
         self._looked_at_s = self._at.monotonic_s
         trees = self._host.children(charge.owner.pid for charge in self._charges.values())

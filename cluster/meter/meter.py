@@ -80,6 +80,7 @@ class Meter:
             charge = self._charging.of(segment_id, rank)
             if charge is None or charge.phase == phase:
                 return
+            self._charging.look()  # what a child has spent by now belongs to the phase that ends
             self._charging.advance()
             if self._charging.of(segment_id, rank) is charge:
                 self._charging.enter(charge, phase)
