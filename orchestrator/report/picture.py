@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.accounting.account import end_of, own_rows
+from orchestrator.accounting.apportion import Apportioned
 from orchestrator.accounting.charge import Curve
 from orchestrator.accounting.ledger import curves_of
 from orchestrator.report.build import Report
 from orchestrator.report.ink import FAINT, FORECAST, INK, MUTED, PAPER, ZONES, element, inked
 from orchestrator.report.power import power_of
-from orchestrator.report.words import badges, headline, summary
+from orchestrator.report.words import badges, energy, headline, summary, training_parts
 
 CLEAN_TO_DIRTY = ("#d7efe6", "#f4efd9", "#ecc9a0", "#c98f63")
 DRIVER = "#9aa5b1"
+BARS = "#4b7fa3"
 WORKERS_NAMED = 16
 """Beyond that the legend names the first and the last."""
 
@@ -39,7 +41,8 @@ def _figure(report: Report, titled: bool) -> Any:
 
     lanes = _zones(report)
     heights = (2.3, 0.34 * len(lanes) + 0.12, 1.45)
-    top_in, bottom_in = (0.95 if titled else 0.12), 0.52
+    strip_in = 0.95 if titled and report.ledger.phases else 0.0
+    top_in, bottom_in = (0.95 if titled else 0.12), 0.52 + strip_in
     height_in = sum(heights) + top_in + bottom_in + 0.55
     figure = Figure(figsize=(10, height_in), facecolor=PAPER)
     grid, ran, power = figure.subplots(
@@ -60,6 +63,8 @@ def _figure(report: Report, titled: bool) -> Any:
     _draw_time(power, span)
     if titled:
         _draw_title(figure, report, height_in)
+    if strip_in:
+        _draw_phases(figure.add_axes((0.075, 0.34 / height_in, 0.755, 0.3 / height_in)), report)
     return figure
 
 
@@ -201,6 +206,38 @@ def _draw_power(ax: Any, report: Report, span: Any) -> None:
     ax.set_ylabel(f"power, {unit}" + (" (estimated)" if report.estimated else ""))
     many = len(handles) > WORKERS_NAMED
     _legend(ax, [handles[0], *handles[-2:]] if many else handles, columns=1 if many or len(handles) <= 6 else 2)
+
+
+def _draw_phases(ax: Any, report: Report) -> None:
+    """Joules by phase as one bar, the parts of a step within that of training: those are apportioned."""
+    import matplotlib as mpl
+    from matplotlib.patches import Patch
+
+    shades = mpl.colormaps["BuPu"]
+    left, handles = 0.0, []
+    for position, (phase, energy_j) in enumerate(report.ledger.phases.items()):
+        colour = BARS if phase == "train" else shades(0.2 + 0.1 * position)
+        ax.barh(0, energy_j, 0.9, left, color=colour, linewidth=0)
+        handles.append(Patch(color=colour, linewidth=0, label=f"{phase} {energy(energy_j)}"))
+        if phase == "train" and report.training is not None:
+            handles[-1].set_label(f"{handles[-1].get_label()}, its parts apportioned by time")
+            _draw_parts(ax, report.training, left, report.ledger.total.energy_j)
+        left += energy_j
+    ax.set_xlim(0, left or 1)
+    ax.set_axis_off()
+    ax.set_title(
+        "energy by phase" + (" (estimated)" if report.estimated else ""), loc="left", size=8.5, color=MUTED, pad=3
+    )
+    ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.05), ncols=len(handles), columnspacing=1.2)
+
+
+def _draw_parts(ax: Any, training: Apportioned, left: float, total_j: float) -> None:
+    """The parts of a step within the bar of phase train, each with its name where there is room."""
+    for part, part_j in training_parts(training):
+        ax.barh(0, part_j, 0.9, left, fill=False, edgecolor=PAPER, linewidth=0.8)
+        if part_j > 0.075 * total_j:
+            ax.text(left + part_j / 2, 0, part, color=PAPER, size=7.5, ha="center", va="center")
+        left += part_j
 
 
 def _from_zero(ax: Any, missing: str) -> None:

@@ -72,6 +72,17 @@ def test_a_picture_file_can_be_svg_too(tmp_path: Path):
     assert "<svg" in (tmp_path / "job.svg").read_text(encoding="utf-8")
 
 
+def test_the_picture_file_has_the_joules_by_phase_with_the_parts_of_training(tmp_path: Path):
+    draw(report_of(demo()), tmp_path / "job.svg")
+    drawn = (tmp_path / "job.svg").read_text(encoding="utf-8")
+    for word in ("energy by phase (estimated)", ">forward<", ">backward<", "its parts apportioned by time"):
+        assert word in drawn
+    silent = replace(demo(), segments=[replace(segment, step_parts_s={}) for segment in demo().segments])
+    draw(report_of(silent), tmp_path / "silent.svg")
+    assert "apportioned" not in (tmp_path / "silent.svg").read_text(encoding="utf-8")
+    assert "energy by phase" not in svg(report_of(demo())), "the page has bars of its own"
+
+
 def test_the_text_says_what_was_saved_and_instead_of_what():
     said = printed(demo())
     assert re.search(r"41 % less than run-now \(279 mg instead of 470 mg\)", said)
