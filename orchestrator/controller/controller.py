@@ -22,7 +22,7 @@ from orchestrator.controller.gauges import gauges
 from orchestrator.controller.look import Look, glance, look_at
 from orchestrator.controller.room import Room
 from orchestrator.controller.settle import settle
-from orchestrator.controller.write import Order, Verdict, stands, write
+from orchestrator.controller.write import Order, Verdict, stands, write_all
 from orchestrator.site import Site
 from orchestrator.store import Store, facts, fleets, lease, progress
 from orchestrator.store.fleets import kind_of
@@ -152,10 +152,7 @@ class Controller:
         if not changing:
             return []
         with self._writing() as session:
-            # Read at once and held, for a session forgets what nobody holds: each write then finds its job there.
-            _held = jobs_of(session, [verdict.job_id for verdict in changing])
-            written = [write(session, verdict, self._site, epoch, now) for verdict in changing]
-        return [order for order in written if order is not None]
+            return write_all(session, changing, self._site, epoch, now)
 
     def _waiting(self, waking: Waking, room: Room) -> Iterator[list[str]]:
         """Jobs that wait and do not sleep, some at a time: whose hour has come, who has room now, then all others."""
@@ -176,7 +173,7 @@ class Controller:
         changing = []
         for job in seen.jobs:
             verdict = consider(seen, job, self._site, room, effort, window_end)
-            if not stands(verdict, job):
+            if not stands(verdict, job, seen.running(job.id), self._site, seen.now):
                 changing.append(verdict)
             elif verdict.rest is not None:
                 fleet = kind_of(job.planned_for)

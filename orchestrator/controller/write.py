@@ -20,6 +20,9 @@ from orchestrator.site import Site
 from orchestrator.store.jobs import note, of_ids, running_segments, segments_of
 from orchestrator.store.schema import Job, Segment
 
+RENEWED_BELOW = 0.8
+"""Share of `renew_within` with which a segment is not renewed yet: passes that renewed a thousand did little else."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -55,11 +58,9 @@ def stands(verdict: Verdict, job: Job, segment: Segment | None, site: Site, now:
     told = (job.state, job.reason, segment.ends_as)
     if told != ("running", _told(decision, segment), decision.ends_as) or segment.run_until > decision.run_until:
         return False
-    # Renewed at half time: were each pass to renew a thousand segments, it would do little else.
-    left_s = (segment.run_until - now).total_seconds()
-    return segment.run_until == decision.run_until or (
-        decision.ends_as == "expired" and left_s >= site.renew_within_s / 2
-    )
+    if decision.ends_as != "expired":
+        return segment.run_until == decision.run_until
+    return (segment.run_until - now).total_seconds() >= RENEWED_BELOW * site.renew_within_s
 
 
 def write_all(session: Session, verdicts: Sequence[Verdict], site: Site, epoch: int, now: datetime) -> list[Order]:

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from cluster.api import Ended, MeterRow, Node, Phase, Progress, SegmentResult, SegmentView
-from jobs.spec import JobSpec, StaleEpoch
+from cluster.api import Desire, Ended, MeterRow, Node, Phase, Progress, SegmentResult, SegmentView
+from jobs.spec import JobSpec, StaleEpoch, Unavailable
 from orchestrator.controller import Controller
 from orchestrator.controller.settle import MAX_RETRIES
 from orchestrator.signal.forecast import Forecast, Point, Share
@@ -221,13 +221,37 @@ def test_an_observing_job_runs_at_once_and_keeps_what_a_plan_would_have_saved(be
     assert kept is not None and (kept["observed"], kept["slots"]) == (first["observed"], [])
 
 
-def test_every_running_segment_is_renewed_at_every_pass(bench: Bench) -> None:
+def test_a_running_segment_is_renewed_before_it_has_less_than_four_fifths_of_its_time(bench: Bench) -> None:
     bench.submit(carbon={"policy": "now"})
     controller = bench.controller()
-    for minutes in (0, 5, 10):
+    told = []
+    for minutes in (0, 5, 10, 15):
         bench.now = T0 + timedelta(minutes=minutes)
         controller.run_pass()
-        assert bench.cluster.desires["tiny-1"].run_until == bench.now + timedelta(minutes=30)
+        bench.cluster.views["tiny-1"] = SegmentView("tiny-1", "running")
+        told.append(bench.cluster.desires["tiny-1"].run_until - T0)
+    assert told == [timedelta(minutes=minutes) for minutes in (30, 35, 35, 45)]
+
+
+def test_a_renewal_that_did_not_reach_the_segment_is_sent_again_in_time(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    bench.cluster.views["tiny-1"] = SegmentView("tiny-1", "running")
+    controller.run_pass()
+    told = bench.cluster.desires["tiny-1"].run_until
+    for minutes in range(7, 30, 2):
+        bench.now = T0 + timedelta(minutes=minutes)
+        with pytest.MonkeyPatch.context() as patch:
+            if minutes == 7:
+                patch.setattr(bench.cluster, "desire", _refuse)
+            controller.run_pass()
+        assert bench.cluster.desires["tiny-1"].run_until > bench.now
+    assert bench.cluster.desires["tiny-1"].run_until > told
+
+
+def _refuse(segment_id: str, desire: Desire) -> None:
+    raise Unavailable("the control actor does not answer")
 
 
 def test_pause_resume_and_cancel_are_obeyed(bench: Bench) -> None:
