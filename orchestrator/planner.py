@@ -23,7 +23,7 @@ from orchestrator.controller.consider import framing_of
 from orchestrator.controller.frame import frame, opening
 from orchestrator.controller.look import Look, digest, look
 from orchestrator.controller.share import Member, Shared, follows, has, made_from, shared
-from orchestrator.plan.problem import Problem
+from orchestrator.plan.problem import Plan, Problem
 from orchestrator.plan.record import document, read
 from orchestrator.site import Site
 from orchestrator.store import Store, fleets
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_NEW = ""
+"""The id of a job that is not stored."""
 _AT_ONCE = 500
 """Plans written in one transaction: passes wait for it."""
 
@@ -91,7 +93,8 @@ class Planner:
             seen = look(session, self._site, now)
             shown, rows = fleets.capacities(session), fleets.fleets(session)
         at_edge = self._seen is None or self._seen[1] != edge
-        members = self._members(seen)
+        self._specs = {job.id: self._specs.get(job.id) or spec_of(job) for job in seen.jobs}
+        members = members_of(seen, self._site, self._window_end, self._specs)
         for kind in KINDS:
             there = has(self._site, shown, kind)
             found = shared(kind, members, there, now, self._site.slot_s)
@@ -100,21 +103,6 @@ class Planner:
             else:
                 self._plan(found, seen, rows.get(kind), at_edge)
         self._seen = (sign, edge)
-
-    def _members(self, seen: Look) -> list[Member]:
-        """The jobs that want to run and can be planned."""
-        found = []
-        self._specs = {job.id: self._specs.get(job.id) or spec_of(job) for job in seen.jobs}
-        for job in seen.jobs:
-            if job.wish != "run":
-                continue
-            spec = self._specs[job.id]
-            framing = framing_of(seen, job, spec, self._site, self._window_end)
-            problem = frame(framing, opening(framing).spans, self._site)
-            if isinstance(problem, Problem):
-                plan = read(job.plan) if job.plan is not None else None
-                found.append(Member(job.id, spec, problem, job.priority, job.submitted_at, plan, job.not_before))
-        return found
 
     def _part(self, kind: Kind, seen: Look, rows: Mapping[str, FleetRow]) -> None:
         """All have room: each is planned alone."""
@@ -206,6 +194,45 @@ class Planner:
         for begin in range(0, len(new), _AT_ONCE):
             with self._store.write() as session:
                 fleets.keep_plans(session, new[begin : begin + _AT_ONCE])
+
+
+def members_of(
+    seen: Look, site: Site, window_end: datetime | None, specs: Mapping[str, JobSpec] | None = None
+) -> list[Member]:
+    """The jobs that want to run and can be planned; `specs` are theirs, where they are read already."""
+    found = []
+    for job in seen.jobs:
+        if job.wish != "run":
+            continue
+        spec = specs[job.id] if specs is not None else spec_of(job)
+        framing = framing_of(seen, job, spec, site, window_end)
+        problem = frame(framing, opening(framing).spans, site)
+        if isinstance(problem, Problem):
+            plan = read(job.plan) if job.plan is not None else None
+            found.append(Member(job.id, spec, problem, job.priority, job.submitted_at, plan, job.not_before))
+    return found
+
+
+def beside(
+    store: Store, site: Site, spec: JobSpec, problem: Problem, now: datetime
+) -> tuple[Plan, dict[str, Any]] | None:
+    """The plan that a new job would get beside those that want the same room, and the figures of all.
+
+    Nothing is stored. None where there is room for all: its own plan is then the one that it would get.
+    """
+    from orchestrator.fleet import plan_fleet, ruled
+
+    with store.read() as session:
+        seen, shown = look(session, site, now), fleets.capacities(session)
+    new = Member(_NEW, spec, problem, spec.priority, now, None, spec.not_before)
+    there = has(site, shown, new.kind)
+    found = shared(new.kind, [*members_of(seen, site, None), new], there, now, site.slot_s)
+    if found is None or new not in found.members:
+        return None
+    problems = {member.job_id: member.problem for member in found.members}
+    made = ruled(plan_fleet(found.fleet), found.fleet.jobs, problems, set(problems))
+    missed = [spec.name if job_id == _NEW else job_id for job_id in made.missed]
+    return made.plans[_NEW], fleets.figures(len(problems), made.emissions_g, made.bound_g, missed)
 
 
 def _left_out(seen: Look, kind: Kind, within: Collection[str]) -> list[tuple[str, dict[str, Any] | None, str | None]]:

@@ -15,6 +15,7 @@ from orchestrator.accounting.ledger import add_up
 from orchestrator.plan.record import read
 from orchestrator.site import Site
 from orchestrator.store.accounts import account_of
+from orchestrator.store.fleets import figures_of
 from orchestrator.store.jobs import running_segment
 from orchestrator.store.schema import Job
 
@@ -38,6 +39,7 @@ def status(session: Session, site: Site, job: Job, now: datetime) -> dict[str, A
         "emissions_g": ledger.emissions_g,
         "submitted_at": iso(job.submitted_at),
         "finish_by": iso(job.finish_by) if job.finish_by else None,
+        "fleet": figures_of(session, job.planned_for),
     }
 
 

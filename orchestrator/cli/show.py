@@ -18,6 +18,7 @@ from orchestrator.controller import utcnow
 from orchestrator.loggers import open_logger, run_of
 from orchestrator.report import Report, as_json, codecarbon, draw, page, report_of, text
 from orchestrator.report.export import write_csv, write_parquet
+from orchestrator.report.words import grams
 from orchestrator.site import Site
 from orchestrator.status import status as status_of
 from orchestrator.store import jobs
@@ -43,7 +44,7 @@ def _status_table(documents: list[dict[str, Any]]) -> None:
 
     table = Table("job", "state", "step", "zone", "workers", "energy", "emissions", "next change", "why")
     for job in documents:
-        grams, steps = job["emissions_g"], job["steps"] or "?"
+        emitted_g, steps = job["emissions_g"], job["steps"] or "?"
         table.add_row(
             job["job"],
             job["state"],
@@ -51,11 +52,24 @@ def _status_table(documents: list[dict[str, Any]]) -> None:
             job["zone"] or "",
             str(job["workers"] or ""),
             f"{job['energy_j'] / 1000:.1f} kJ",
-            "" if grams is None else f"{grams:.3g} g",
+            "" if emitted_g is None else f"{emitted_g:.3g} g",
             job["next_change_at"] or "",
             job["reason"],
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for fleet in {job["fleet"]["bound_g"]: job["fleet"] for job in documents if job["fleet"]}.values():
+        console.print(shared(fleet), highlight=False)
+
+
+def shared(fleet: dict[str, Any]) -> str:
+    """A fleet's figures in one line."""
+    missed = ", ".join(fleet["missed"][:5]) + (", ..." if len(fleet["missed"]) > 5 else "")
+    late = f"late: {missed}" if missed else "none is late"
+    return (
+        f"{fleet['jobs']} jobs that share room are planned together: {grams(fleet['emissions_g'])}, "
+        f"at most {fleet['gap_percent']:.2f} % above the least there is; {late}"
+    )
 
 
 def logs(site_file: Path | None, name: str, follow: bool, as_json: bool) -> None:

@@ -15,11 +15,12 @@ from jobs.spec.code import pack
 from orchestrator.admission import admit, admit_time, remarks
 from orchestrator.cli.desk import Desk, desk, print_json
 from orchestrator.controller import utcnow
-from orchestrator.controller.frame import Framing, deadline, modes_of
+from orchestrator.controller.frame import Framing, deadline, frame, modes_of, opening
 from orchestrator.controller.learn import learn
 from orchestrator.controller.outlook import curves_of
-from orchestrator.plan.problem import Plan
+from orchestrator.plan.problem import Plan, Problem
 from orchestrator.plan.record import document
+from orchestrator.planner import beside
 from orchestrator.refresh import fetch
 from orchestrator.report.words import length
 from orchestrator.signal.forecast import Forecast
@@ -70,10 +71,18 @@ def plan(site_file: Path | None, spec_file: Path, as_json: bool) -> None:
             print(f"{spec_file}: {text}", file=sys.stderr)
         if made is None:
             raise Unavailable(f"no provider of {', '.join(framing.zones)} answers, and no earlier answer is kept")
+        fleet = None
+        problem = frame(framing, opening(framing).spans, at.site)
+        if isinstance(problem, Problem) and (planned := beside(at.store, at.site, spec, problem, now)) is not None:
+            made, fleet = planned
         if as_json:
-            print_json(document(made, spec.name))
+            print_json({**document(made, spec.name), "fleet": fleet})
         else:
             _show(made, framing)
+            if fleet is not None:
+                from orchestrator.cli.show import shared
+
+                print(shared(fleet))
 
 
 def ask(site_file: Path | None, name: str, wanted: str) -> None:

@@ -36,6 +36,25 @@ def fleets(session: Session) -> dict[str, FleetRow]:
     return {row.kind: row for row in session.scalars(select(FleetRow))}
 
 
+def figures(jobs: int, emissions_g: float, bound_g: float, missed: Sequence[str]) -> dict[str, Any]:
+    """A fleet's figures, as commands show them: grams of all its plans, and how far from the least they can be."""
+    gap_percent = 100.0 * (emissions_g - bound_g) / bound_g if bound_g > 0 else 0.0
+    return {
+        "jobs": jobs,
+        "emissions_g": emissions_g,
+        "bound_g": bound_g,
+        "gap_percent": gap_percent,
+        "missed": list(missed),
+    }
+
+
+def figures_of(session: Session, planned_for: str | None) -> dict[str, Any] | None:
+    """The figures of the fleet that a plan was made for; None where it was made for the job alone."""
+    kind = kind_of(planned_for)
+    row = session.get(FleetRow, kind) if kind is not None else None
+    return figures(row.jobs, row.emissions_g, row.bound_g, row.missed) if row is not None else None
+
+
 def keep(session: Session, row: FleetRow) -> None:
     """Put the fleet in place of the one of its kind."""
     session.merge(row)

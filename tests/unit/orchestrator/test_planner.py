@@ -15,11 +15,15 @@ import pytest
 from cluster.api import MeterRow, Node, Progress, SegmentResult, SegmentView
 from jobs.spec import JobSpec
 from orchestrator.controller import Controller
-from orchestrator.plan.problem import Plan
+from orchestrator.controller.consider import framing_of
+from orchestrator.controller.frame import frame
+from orchestrator.controller.look import look
+from orchestrator.plan.problem import Plan, Problem
 from orchestrator.plan.record import read
-from orchestrator.planner import Planner
+from orchestrator.planner import Planner, beside
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.site import Site, resolve_site
+from orchestrator.status import status
 from orchestrator.store import Store, fleets, forecasts, jobs
 from orchestrator.store.schema import FleetRow, Job
 from tests.standin import StandInCluster
@@ -307,3 +311,40 @@ def test_jobs_without_gpus_share_cpus(shop: Shop) -> None:
     assert (row.jobs, row.missed) == (2, [])
     (a,), (b,) = shop.plan("a").slots, shop.plan("b").slots
     assert a.end <= b.start or b.end <= a.start
+
+
+def test_status_shows_the_fleet_and_a_dry_run_is_made_beside_it(shop: Shop) -> None:
+    for name in "ab":
+        shop.submit(name)
+    shop.planner.once()
+    row, before = shop.fleet(), [shop.job(name).plan for name in "ab"]
+    assert row is not None
+    with shop.store.read() as session:
+        shown = status(session, shop.site, session.get_one(Job, "a"), shop.now)["fleet"]
+        spec = jobs.spec_of(session.get_one(Job, "a"))
+        seen = look(session, shop.site, shop.now)
+        framing = framing_of(seen, session.get_one(Job, "a"), spec, shop.site, None)
+    assert shown == {
+        "jobs": 2,
+        "emissions_g": row.emissions_g,
+        "bound_g": row.bound_g,
+        "gap_percent": pytest.approx(100 * (row.emissions_g / row.bound_g - 1)),
+        "missed": [],
+    }
+    problem = frame(framing, None, shop.site)
+    assert isinstance(problem, Problem)
+    planned = beside(shop.store, shop.site, spec, problem, shop.now)
+    assert planned is not None
+    assert planned[1]["jobs"] == 3
+    assert planned[1]["emissions_g"] == pytest.approx(0.6 * (100 + 200 + 300), rel=0.02)
+    assert [shop.job(name).plan for name in "ab"] == before
+
+
+def test_a_job_that_runs_otherwise_than_planned_is_planned_anew_at_the_edge_of_a_slot(shop: Shop) -> None:
+    for name in "ab":
+        shop.submit(name)
+    shop.planner.once()
+    first = next(name for name in "ab" if shop.hours(name) == [(1.0, 2.0)])
+    shop.now = T0 + timedelta(hours=2)
+    shop.planner.once()
+    assert shop.hours(first)[0][0] >= 2.0
