@@ -73,6 +73,8 @@ class SegmentFacts:
     """Seconds of `trained_s` by part of a step, as the workers sampled them; empty where they did not tell."""
     power_limit_w: int | None = None
     """W per GPU that it ran under; None is no limit of ours."""
+    silent_hosts: frozenset[str] = frozenset()
+    """Boots of hosts that have written nothing since it was lost: their meters died with them."""
 
 
 @dataclass(frozen=True, slots=True)

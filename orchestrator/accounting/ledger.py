@@ -218,6 +218,10 @@ def _unmetered_s(rows: Sequence[MeterRow], segments: Sequence[SegmentFacts]) -> 
     for segment in segments:
         if segment.ended_at is not None and segment.segment_id not in told:
             missing.append(segment.workers * (segment.ended_at - segment.started_at).total_seconds())
+        for (segment_id, _, host_boot, _), until in reached.items():
+            # Its meter died with the host, so the last rows were never written.
+            if segment_id == segment.segment_id and host_boot in segment.silent_hosts and segment.ended_at is not None:
+                missing.append(max(0.0, (segment.ended_at - until).total_seconds()))
     return fsum(missing)
 
 

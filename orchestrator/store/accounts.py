@@ -50,7 +50,7 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
         step=job.step,
         steps=job.steps,
         metrics=job.metrics,
-        segments=[_segment(segment) for segment in segments],
+        segments=[_segment(segment, _silent_hosts(session, segment, rows) if whole else None) for segment in segments],
         rows=rows,
         intensities=[*map(_intensity, said), *_to_come(session, site, zones)],
         transfers=_transfers(segments, site),
@@ -164,7 +164,13 @@ def _zone(site: Site, zone: str) -> ZoneFacts:
     )
 
 
-def _segment(segment: Segment) -> SegmentFacts:
+def _silent_hosts(session: Session, segment: Segment, rows: Sequence[MeterRow]) -> frozenset[str]:
+    if segment.ended != "lost" or segment.ended_at is None:
+        return frozenset()
+    return facts.silent_hosts(session, [row for row in rows if row.segment_id == segment.id], segment.ended_at)
+
+
+def _segment(segment: Segment, silent_hosts: frozenset[str] | None = None) -> SegmentFacts:
     assert segment.reason in get_args(Reason)
     return SegmentFacts(
         segment_id=segment.id,
@@ -184,6 +190,7 @@ def _segment(segment: Segment) -> SegmentFacts:
             name.removeprefix(_STEP): part_s for name, part_s in segment.parts_s.items() if name.startswith(_STEP)
         },
         power_limit_w=segment.ran_as[1],
+        silent_hosts=silent_hosts or frozenset(),
     )
 
 

@@ -58,10 +58,16 @@ def rows_of(session: Session, job_id: str) -> list[MeterRow]:
     return [_meter_row(row) for row in session.scalars(query)]
 
 
-def last_rows(session: Session, job_id: str, since: datetime) -> list[MeterRow]:
-    """The job's rows that ended after `since`."""
-    query = select(LedgerRow).where(LedgerRow.job_id == job_id, LedgerRow.end > since)
-    return [_meter_row(row) for row in session.scalars(query)]
+def silent_hosts(session: Session, rows: Sequence[MeterRow], since: datetime) -> frozenset[str]:
+    """Of the hosts of these rows, by boot, those of which the ledger has nothing that ended after `since`."""
+    hosts = {row.host_boot for row in rows}
+    heard = {
+        host
+        for host in hosts
+        if session.scalar(select(LedgerRow.seq).where(LedgerRow.host_boot == host, LedgerRow.end > since).limit(1))
+        is not None
+    }
+    return frozenset(hosts - heard)
 
 
 def left_rows(session: Session, job_id: str, own: Sequence[MeterRow]) -> list[MeterRow]:

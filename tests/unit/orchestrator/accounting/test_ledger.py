@@ -151,6 +151,13 @@ def test_before_anything_ran_the_figures_are_zero_and_the_shares_unknown():
     assert (ledger.coverage_percent, ledger.pue, ledger.embodied_g) == (None, None, None)
 
 
+@pytest.mark.parametrize(("silent", "minutes"), [(frozenset(), 0), (frozenset({"boot"}), 2), (frozenset({"other"}), 0)])
+def test_what_a_host_that_died_with_its_meter_had_not_written_is_unmetered(silent: frozenset[str], minutes: int):
+    lost = segment(1, "DE", 0, 60, ended="lost", silent_hosts=silent)
+    account = facts(segments=[lost], rows=[row(1, 0, 57, 1e5), row(2, 57, 58, 1e5)])
+    assert add_up(account).unmetered_s == 60 * minutes
+
+
 def test_seconds_without_a_reading_are_unmetered():
     unreadable = row(2, 10, 12, None)
     after_a_hole = row(3, 13, 20, 5.0)

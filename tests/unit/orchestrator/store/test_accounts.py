@@ -209,3 +209,23 @@ def test_a_node_s_overhead_is_shared_with_the_other_jobs_that_were_metered_there
 def test_the_zone_figures_of_the_site_reach_the_account(store: Store) -> None:
     found = account(store, pue=1.3, wue_l_per_kwh=0.4, transfer_j_per_byte=2e-7, node_overhead_w=10).zones["DE"]
     assert (found.pue, found.wue_l_per_kwh, found.transfer_j_per_byte, found.node_overhead_w) == (1.3, 0.4, 2e-7, 10)
+
+
+def test_a_host_that_says_nothing_after_its_segment_was_lost_died_with_its_meter(store: Store) -> None:
+    site = Site.model_validate({"zones": {"DE": {"provider": "electricity_maps"}}})
+
+    def unmetered_s() -> float:
+        with store.read() as session:
+            return add_up(
+                account_of(session, site, session.get_one(Job, "tiny"), T0 + 9 * HOUR, whole=True)
+            ).unmetered_s
+
+    with store.write() as session:
+        segment = session.get_one(Segment, "tiny-1")
+        segment.ended, segment.ended_at = "lost", T0 + 2 * HOUR + timedelta(seconds=40)
+    assert unmetered_s() == 40
+    later = T0 + 3 * HOUR
+    with store.write() as session:  # its spool is taken when the host is back, or its meter lived on
+        idle = MeterRow("boot", "cpu", 7, "node", T0 + 2 * HOUR, later, 1.0, "estimated", "idle")
+        facts.add_rows(session, [idle])
+    assert unmetered_s() == 0
