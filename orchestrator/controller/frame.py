@@ -6,7 +6,7 @@ The dry run, the admission at submission and every pass of the controller frame 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from jobs.spec import JobSpec
@@ -14,7 +14,7 @@ from orchestrator.controller.learn import Learned, assumed_point
 from orchestrator.controller.outlook import Outlook, of_one_kind
 from orchestrator.controller.points import points
 from orchestrator.controller.points import to_measure as following
-from orchestrator.plan.problem import Basis, Current, Mode, OperatingPoint, PlannedSlot, Problem
+from orchestrator.plan.problem import Basis, Current, Mode, OperatingPoint, PauseCost, PlannedSlot, Problem
 from orchestrator.plan.windows import windows
 from orchestrator.site import Site
 
@@ -154,7 +154,7 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         work_steps=work,
         zones={zone: usable[zone].option(options, site.zones[zone].pue, oldest) for zone, options in known.items()},
         slot_s=site.slot_s,
-        pause=framing.learned.pause,
+        pause=_pause(framing, site),
         windows=spans,
         current=framing.current,
         # A first start takes its time as any other: a deadline that leaves it out is missed by it.
@@ -168,6 +168,17 @@ def frame(framing: Framing, spans: tuple[tuple[datetime, datetime], ...] | None,
         budget_g=spec.carbon.budget_g - framing.emitted_g if spec.carbon.budget_g is not None else None,
         basis="measured" if measured(framing) and framing.steps is not None else "assumed",
     )
+
+
+def _pause(framing: Framing, site: Site) -> PauseCost:
+    """What was measured; of a move that nobody has measured, the checkpoint's size over the bandwidth of its zone."""
+    pause, size_bytes = framing.learned.pause, framing.learned.checkpoint_bytes
+    zone = framing.current.zone if framing.current is not None else framing.last_zone
+    rate = site.zones[zone].bandwidth_mb_per_s if zone in site.zones else None
+    if pause.move_s > 0 or size_bytes is None or zone is None or rate is None:
+        return pause
+    moves = any(site.places(zone, "")[0] not in site.places(other, "") for other in framing.zones)
+    return replace(pause, move_s=size_bytes / (rate * 1e6)) if moves else pause
 
 
 def _measured_points(framing: Framing) -> dict[str, tuple[OperatingPoint, ...]]:

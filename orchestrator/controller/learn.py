@@ -46,6 +46,8 @@ class Learned:
     """Standard deviation of the segments' speeds over their mean: plans are done by so much before the deadline."""
     by_zone: Mapping[str, Mapping[Mode, OperatingPoint]] = field(default_factory=dict)
     """What was measured in each zone: its machines may be faster, or thirstier, than others."""
+    checkpoint_bytes: int | None = None
+    """Of the newest checkpoint; None where none was told of."""
 
 
 def learn(session: Session, likeness: str) -> Learned:
@@ -74,8 +76,9 @@ def _learned(segments: Sequence[Segment], trained: _Trained) -> Learned:
             point = points.get(mode) if there == own else _point(mode, there, trained)
             if point is not None:
                 by_zone[zone][mode] = point
-    pause = PauseCost(resume_s=_resume_s(segments))
-    return Learned(points, pause, _stop_s(segments), _variation(by_mode), dict(by_zone))
+    pause = PauseCost(_resume_s(segments), _move_s(segments))
+    size_bytes = next((s.checkpoint_bytes for s in segments if s.checkpoint_bytes), None)
+    return Learned(points, pause, _stop_s(segments), _variation(by_mode), dict(by_zone), size_bytes)
 
 
 def _point(mode: Mode, segments: Sequence[Segment], trained: _Trained) -> OperatingPoint | None:
@@ -117,13 +120,23 @@ def _variation(by_mode: Mapping[Mode, Sequence[Segment]]) -> float:
 
 
 def _resume_s(segments: Sequence[Segment]) -> float:
-    """Median seconds from the order to the first step, and from the stop to the end, of what was measured."""
+    """Median seconds from the order to the first step, and from the stop to the end, of what was measured.
+
+    The time in which a checkpoint came from elsewhere is left out, for a move is charged it beside.
+    """
     costs = []
     for segment in segments:
         if segment.first_step_at is not None:
             start_s = (segment.first_step_at - segment.ordered_at).total_seconds()
+            start_s -= segment.parts_s.get("transfer", 0.0)
             costs.append(start_s + _parts_of_stop_s(segment))
     return statistics.median(costs) if costs else ASSUMED_RESUME_S
+
+
+def _move_s(segments: Sequence[Segment]) -> float:
+    """Median seconds that bringing a checkpoint from elsewhere took; 0 where none was brought."""
+    moves = [float(s.parts_s["transfer"]) for s in segments if s.moved_bytes and "transfer" in s.parts_s]
+    return statistics.median(moves) if moves else 0.0
 
 
 def _stop_s(segments: Sequence[Segment]) -> float:
@@ -132,7 +145,7 @@ def _stop_s(segments: Sequence[Segment]) -> float:
 
 
 def _parts_of_stop_s(segment: Segment) -> float:
-    return float(sum(segment.parts_s.get(part, 0.0) for part in ("step_end", "checkpoint", "publish", "end")))
+    return float(sum(segment.parts_s.get(part, 0.0) for part in ("step_end", "checkpoint", "publish", "mirror", "end")))
 
 
 def assumed_point(spec: JobSpec, mode: Mode, steps_per_s: float) -> OperatingPoint:

@@ -11,8 +11,12 @@ import pytest
 from cluster.api import Progress, SegmentOrder, SegmentResult, SegmentView
 from jobs.spec import JobSpec
 from orchestrator.controller.decide import Go
+from orchestrator.controller.frame import Framing, frame
+from orchestrator.controller.learn import Learned, learn
+from orchestrator.controller.outlook import Outlook
 from orchestrator.controller.settle import settle
 from orchestrator.controller.write import Verdict, write_all
+from orchestrator.plan.problem import OperatingPoint, PauseCost, Stretch
 from orchestrator.site import Site
 from orchestrator.store import Store, jobs
 from orchestrator.store.schema import Event, Job, Segment
@@ -127,3 +131,65 @@ def test_a_checkpoint_that_could_not_be_saved_shows_in_status_and_history_until_
     assert told("") == "goes on"
     with store.read() as session:
         assert [event.text for event in session.query(Event) if "not saved" in event.text] == [f"segment 1: {said}"]
+
+
+def trained(store: Store, n: int, zone: str, **told: object) -> None:
+    """A segment that began to train 40 s after its order."""
+    with store.write() as session:
+        at = NOW + timedelta(hours=n)
+        segment = Segment(
+            id=f"tiny-{n}", job_id="tiny", n=n, zone=zone, workers=1, gpus=0, reason="resume", run_until=at,
+            ends_as="paused", ordered_at=at, first_step_at=at + timedelta(seconds=40), start_step=0, step=100,
+            trained_steps=100, trained_s=100.0, ended="paused", ended_at=at, checkpoint_bytes=6_000_000, parts_s={},
+        )  # fmt: skip
+        for name, value in told.items():
+            setattr(segment, name, value)
+        session.add(segment)
+
+
+def test_what_a_move_takes_is_measured_apart_from_a_start(store: Store) -> None:
+    trained(store, 1, "DE", parts_s={"mirror": 2.0, "checkpoint": 1.0})
+    for n, transfer_s in ((2, 10.0), (3, 30.0), (4, 12.0)):
+        parts_s = {"transfer": transfer_s, "mirror": 2.0, "checkpoint": 1.0}
+        began = NOW + timedelta(hours=n, seconds=40 + transfer_s)
+        trained(store, n, "FR", parts_s=parts_s, moved_bytes=500, first_step_at=began)
+    with store.read() as session:
+        learned = learn(session, session.get_one(Job, "tiny").likeness)
+    assert learned.pause == PauseCost(resume_s=43.0, move_s=12.0)
+    assert learned.stop_s == 4.5
+    assert learned.checkpoint_bytes == 6_000_000
+
+
+@pytest.mark.parametrize(
+    ("zones", "bandwidth", "measured_s", "expected"),
+    [
+        (("DE", "FR"), 2.0, 0.0, 3.0),  # 6 MB over 2 MB/s
+        (("DE", "FR"), 2.0, 12.0, 12.0),
+        (("DE", "FR"), None, 0.0, 0.0),
+        (("DE", "PL"), 2.0, 0.0, 0.0),  # they share a bucket
+        (("DE",), 2.0, 0.0, 0.0),
+    ],
+)
+def test_a_move_that_nobody_has_measured_takes_its_size_over_the_bandwidth(
+    zones: tuple[str, ...], bandwidth: float | None, measured_s: float, expected: float
+) -> None:
+    de = SITE.zones["DE"].model_copy(update={"bandwidth_mb_per_s": bandwidth})
+    site = SITE.model_copy(update={"zones": {**SITE.zones, "DE": de}})
+    point = OperatingPoint(1, 1.0, 300.0)
+    framing = Framing(
+        spec=SPEC,
+        submitted_at=NOW,
+        now=NOW,
+        step=0,
+        steps=100,
+        learned=Learned({(1, None): point}, PauseCost(60.0, measured_s), 15.0, checkpoint_bytes=6_000_000),
+        curves={zone: Outlook((Stretch(NOW, NOW + timedelta(days=2), 300.0),)) for zone in zones},
+        modes={zone: ((1, None),) for zone in zones},
+        current=None,
+        has_run=True,
+        last_zone="DE",
+        window_end=None,
+    )
+    problem = frame(framing, None, site)
+    assert not isinstance(problem, str)
+    assert problem.pause == PauseCost(60.0, expected)
