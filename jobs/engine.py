@@ -44,6 +44,7 @@ def prepare(place: Place) -> Any:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         os.environ["LOCAL_RANK"] = str(torch.device(place.device).index or 0)  # DeepSpeed picks its device by it
         torch.cuda.set_device(place.device)
+    torch.serialization.set_crc32_options(False)  # every file of a checkpoint has its SHA-256
     if os.environ.get("LOWTIDE_DETERMINISTIC", "1") != "0":
         torch.use_deterministic_algorithms(True)
         # Filling costs time and changes no result.
@@ -171,15 +172,15 @@ class Engine:
         return nats, tokens
 
     def save(self, folder: Path, tag: str, beside: bool = False) -> None:
-        """Write this rank's part of a checkpoint to `folder/tag`, or hold a copy where it is written `beside` training.
+        """Hold this rank's part of the checkpoint `folder/tag`, a copy where it is written `beside` the training.
 
-        All ranks call; what the disk says to it, `finish_save` tells.
+        All ranks call; `finish_save` writes it and tells what the disk says to it.
         """
         self._snapshot.begin(copies=beside)
         self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
 
     def finish_save(self) -> list[Path]:
-        """Write what `save` holds; this rank's files. Talks to no other rank, so it may run in a thread.
+        """Write what `save` holds: this rank's files. Talks to no other rank, so it may run in a thread.
 
         Unavailable where the disk did not take what this rank saved.
         """
@@ -206,15 +207,22 @@ class Engine:
             own[name].copy_(buffer)
 
     def export(self, folder: Path) -> None:
-        """Write the whole model to `folder` as transformers reads it (safetensors); all ranks call, rank 0 writes."""
+        """Write the whole model to `folder` as transformers reads it (safetensors); all ranks call, rank 0 writes.
+
+        Unavailable on rank 0 where the disk does not take it.
+        """
         weights = None
         if self._engine.zero_optimization_partition_weights():
             weights = self._engine._zero3_consolidated_16bit_state_dict()
         if self._place.rank == 0:
+            from safetensors import SafetensorError
             from transformers.utils.logging import disable_progress_bar
 
             disable_progress_bar()
-            self._engine.module.save_pretrained(str(folder), state_dict=weights)
+            try:
+                self._engine.module.save_pretrained(str(folder), state_dict=weights)
+            except (OSError, SafetensorError) as fault:
+                raise Unavailable(f"{folder}: the model was not written: {fault}") from fault
 
     def close(self) -> None:
         """Free what DeepSpeed holds."""

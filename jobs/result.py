@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import checkpoint, tokens
+from jobs.patience import told_as
+from jobs.spec import Unavailable
 
 if TYPE_CHECKING:
     from jobs.engine import Engine
@@ -26,9 +28,16 @@ def write(group: Group, engine: Engine, folder: Path, step: int, metrics: dict[s
 
     def prepare() -> None:
         checkpoint.clear(folder)
-        partial.mkdir()
+        with told_as(str(partial)):
+            partial.mkdir()
 
-    def finish() -> None:
+    def finish(fault: Unavailable | None) -> None:
+        if fault is not None:
+            raise fault
+        with told_as(str(partial)):
+            publish()
+
+    def publish() -> None:
         encoder = tokens.tokenizer(tokenizer)
         if isinstance(encoder, tokens.Pretrained):
             encoder.save(partial / "model")
@@ -40,8 +49,12 @@ def write(group: Group, engine: Engine, folder: Path, step: int, metrics: dict[s
         checkpoint.sync_folder(folder)
 
     group.first(prepare)
-    engine.export(partial / "model")
-    group.first(finish)
+    fault: Unavailable | None = None
+    try:
+        engine.export(partial / "model")
+    except Unavailable as unwritten:  # of rank 0, which writes: the others are told together
+        fault = unwritten
+    group.first(lambda: finish(fault))
 
 
 def read(folder: Path, step: int) -> dict[str, float] | None:

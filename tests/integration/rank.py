@@ -14,13 +14,13 @@ from typing import Any
 
 import torch.distributed as dist
 
-from jobs import pace
+from jobs import pace, train
 from jobs.place import Phase, Place
 from jobs.spec import JobSpec, LowtideError
-from jobs.train import run
 
 # Checks at every step, so that a stop falls on the step that the test names however fast the machine is.
 pace.CHECK_EVERY_S = 0.0
+train.SAVE_AGAIN_S = (0.2, 0.2)
 
 
 class Recorder:
@@ -58,7 +58,7 @@ def main(folder: Path, rank: int, world_size: int, jobs: list[str]) -> None:
         watch = Recorder(int(stop_at))
         told: dict[str, Any] = {"error": None}
         try:
-            told["outcome"] = asdict(run(spec, place, watch))
+            told["outcome"] = asdict(train.run(spec, place, watch))
         except LowtideError as fault:
             told["error"] = f"{type(fault).__name__}: {fault}"
         told |= {"phases": watch.phases, "notes": watch.notes, "losses": watch.losses, "step": watch.step}

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from jobs import checkpoint
+from jobs import checkpoint, patience
 from jobs.patience import LANES, GivenUp, Pulse, bounded, together, told_as
 from jobs.spec import Unavailable
 
@@ -98,3 +100,41 @@ def test_a_hanging_file_of_a_checkpoint_is_told_of(tmp_path: Path, monkeypatch: 
     checkpoint.write_atomically(tmp_path / checkpoint.POINTER, {"published": [folder.name]})
     with pytest.raises(Unavailable, match="has not answered"):
         checkpoint.newest(tmp_path)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small file system of its own, which can be made to hang as a file server does."""
+    if os.geteuid() != 0 or shutil.which("fsfreeze") is None or shutil.which("mkfs.ext4") is None:
+        pytest.skip("only root, with fsfreeze and mkfs.ext4, can make a file system hang")
+    image, folder = tmp_path / "image", tmp_path / "disk"
+    image.write_bytes(bytes(8 << 20))
+    folder.mkdir()
+    subprocess.run(["mkfs.ext4", "-q", str(image)], check=True)
+    mounted = subprocess.run(["mount", "-o", "loop", str(image), str(folder)], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"no file system can be mounted here: {mounted.stderr.strip()}")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_hangs_while_it_is_written_is_told_of_and_left_alone(disk: Path) -> None:
+    checkpoint.clear(disk)
+    before = sorted(path.name for path in disk.iterdir())
+    # Should the test die, the disk thaws all the same.
+    thaw = subprocess.Popen(["sh", "-c", f"sleep 20; fsfreeze -u {disk}"], stderr=subprocess.DEVNULL)
+    subprocess.run(["fsfreeze", "-f", str(disk)], check=True)
+    try:
+        patience.SILENCE_S, usual_s = 0.3, patience.SILENCE_S
+        with pytest.raises(Unavailable, match=f"{disk}.* has not answered for 0.3 s"):
+            checkpoint.begin(checkpoint.partial_of(disk, 7), {"step": 7})
+    finally:
+        patience.SILENCE_S = usual_s
+        subprocess.run(["fsfreeze", "-u", str(disk)], check=True)
+        thaw.kill()
+        thaw.wait()
+    for thread in [each for each in threading.enumerate() if each.name == f"lowtide-{checkpoint.partial_of(disk, 7)}"]:
+        thread.join(30)
+    assert not (checkpoint.partial_of(disk, 7) / checkpoint.META).exists(), "given up, it writes nothing more"
+    checkpoint.clear(disk)
+    assert sorted(path.name for path in disk.iterdir()) == before
