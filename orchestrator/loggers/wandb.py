@@ -38,9 +38,8 @@ class Wandb:
                 self._runs.pop(run.job_id).finish(exit_code=0 if run.state == "done" else 1)
         except (wandb.Error, OSError) as fault:
             self._runs.pop(run.job_id, None)
-            raise Unavailable(
-                f"wandb: {str(fault).splitlines()[0]}; run `wandb login`, set WANDB_API_KEY, or WANDB_MODE=offline"
-            ) from None
+            reason = str(fault).splitlines()[0].rstrip(".")
+            raise Unavailable(f"wandb: {reason}; run `wandb login`, set WANDB_API_KEY, or WANDB_MODE=offline") from None
 
     def close(self) -> None:
         """Leave the runs as they are: those of jobs that go on are taken up again by their ids."""

@@ -18,7 +18,7 @@ from orchestrator.signal.measured import Measured
 from orchestrator.site import Site
 from orchestrator.store import Store, facts, forecasts, jobs
 from orchestrator.store.accounts import account_of
-from orchestrator.store.schema import Job, Segment
+from orchestrator.store.schema import Job, ProgressRow, Segment
 
 T0 = datetime(2026, 3, 1, 6, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
@@ -204,6 +204,32 @@ def test_a_node_s_overhead_is_shared_with_the_other_jobs_that_were_metered_there
     # Of 3.6 + 1.2 + 1.2 MJ in the first hour, the second of which was the other's and the third nobody's; then alone.
     assert ledger.overhead.energy_j == pytest.approx(60 * 3600 * (0.6 + 1))
     assert account(store).neighbours == [] and account(store).beside == ()
+
+
+def test_the_seconds_by_part_of_a_step_share_out_the_joules_of_training(store: Store) -> None:
+    with store.write() as session:
+        parts_s = {"train": 7200.0, "first_step": 9.0, "step.forward": 1800.0, "step.backward": 5400.0}
+        session.get_one(Segment, "tiny-1").parts_s = parts_s
+    found = account(store)
+    assert found.segments[0].step_parts_s == {"forward": 1800.0, "backward": 5400.0}
+    training = build(found)["train_energy_j"]
+    assert (training["forward"], training["backward"]) == (pytest.approx(1.8e6), pytest.approx(5.4e6))
+    assert (training["data"], training["unknown"], training["source"]) == (0, 0, "apportioned")
+
+
+def test_losses_and_both_signals_reach_a_whole_account_alone(store: Store) -> None:
+    keep(store, said(100.0, 100.0), said(700.0, 700.0, provider="watttime", signal="marginal"))
+    with store.write() as session:
+        session.add(ProgressRow(job_id="tiny", at=T0 + HOUR, step=5, loss=3.25))
+    site = Site.model_validate({"zones": {"DE": {"provider": "electricity_maps"}}})
+    with store.read() as session:
+        whole = account_of(session, site, session.get_one(Job, "tiny"), T0 + 2 * HOUR, whole=True)
+    assert [(each.at, each.step, each.loss) for each in whole.losses] == [(T0 + HOUR, 5, 3.25)]
+    assert (build(whole)["average_emissions_g"], build(whole)["marginal_emissions_g"]) == (
+        pytest.approx(200.0),
+        pytest.approx(1400.0),
+    )
+    assert account(store).losses == () and account(store).average == ()
 
 
 def test_the_zone_figures_of_the_site_reach_the_account(store: Store) -> None:
