@@ -37,6 +37,9 @@ ANSWER_TIMEOUT_S = 30.0
 STOP_WAIT_S = 300
 """How long Ray lets a stopped segment save before it kills it."""
 
+WORKERS_START_S = 300
+"""How long a segment's workers may take to start: its room was seen before it was ordered, but hosts may be busy."""
+
 _ENDED = {JobStatus.SUCCEEDED, JobStatus.FAILED, JobStatus.STOPPED}
 
 
@@ -250,6 +253,7 @@ def _environment(order: SegmentOrder) -> dict[str, str]:
         "PATH": path,
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
+        "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(WORKERS_START_S),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that CUDA and NVML count alike
     }
     if order.spec.workers.gpus == 0:
