@@ -92,7 +92,7 @@ class Follower:
         query = (
             select(Job.id)
             .join(Segment, Segment.job_id == Job.id)
-            .where(or_(Segment.ended_at.is_(None), Segment.ended_at > now - AFTER_END))
+            .where(or_(Segment.ended_at.is_(None), *(at > now - AFTER_END for at in (Segment.ended_at, Job.ended_at))))
             .distinct()
         )
         with self._store.read() as session:

@@ -27,15 +27,19 @@ class Wandb:
         self._project, self._folder = project, folder
         self._runs: dict[str, Any] = {}
         self._until_s: dict[str, float] = {}
+        self._told: dict[str, dict[str, float]] = {}
 
     def write(self, run: Run) -> None:
         """Log the points that are later than the last one there; the report's figures go into the summary."""
+        if run.has_ended and self._told.get(run.job_id) == run.figures:
+            return
         try:
             if run.job_id not in self._runs:
                 self._open(run)
             self._log(self._runs[run.job_id], run)
             if run.has_ended:
                 self._runs.pop(run.job_id).finish(exit_code=0 if run.state == "done" else 1)
+                self._told[run.job_id] = dict(run.figures)
         except (wandb.Error, OSError) as fault:
             self._runs.pop(run.job_id, None)
             reason = str(fault).splitlines()[0].rstrip(".")

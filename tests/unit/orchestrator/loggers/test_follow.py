@@ -76,16 +76,20 @@ def scalars(folder: Path, job_id: str) -> dict[str, list[float]]:
 
 def test_jobs_that_run_or_have_just_ended_are_written_and_older_ones_left(tmp_path: Path, store: Store) -> None:
     runs, ended, old = job(store, "runs", 600), job(store, "ended", 900, 60), job(store, "old", 9000, 8000)
+    cancelled = job(store, "cancelled", 9000, 8000)
+    with store.write() as session:
+        found = session.get_one(Job, cancelled)
+        found.state, found.ended_at = "cancelled", datetime.now(timezone.utc)
     follower = Follower(store, site_of(tmp_path, tensorboard="runs"))
     follower.once()
     follower.once()
     follower.close()
-    assert {path.name for path in (tmp_path / "runs").iterdir()} == {runs, ended}
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {runs, ended, cancelled}
     assert not any(tag.startswith("report/") for tag in scalars(tmp_path / "runs", runs))
-    found = scalars(tmp_path / "runs", ended)
-    assert found["loss"] == [3.5]
-    assert found["energy_j"][-1] == pytest.approx(8400) and found["report/energy_j"] == [pytest.approx(8400)]
-    assert found["power_w"][2:-2] == pytest.approx([10.0] * len(found["power_w"][2:-2]))
+    series = scalars(tmp_path / "runs", ended)
+    assert series["loss"] == [3.5]
+    assert series["energy_j"][-1] == pytest.approx(8400) and series["report/energy_j"] == [pytest.approx(8400)]
+    assert series["power_w"][2:-2] == pytest.approx([10.0] * len(series["power_w"][2:-2]))
     follower.once([old])
     assert scalars(tmp_path / "runs", old)["report/energy_j"] == [pytest.approx(10_000)]
     follower.close()

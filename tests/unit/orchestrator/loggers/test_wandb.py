@@ -73,7 +73,7 @@ def read(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, 
 
 
 def test_every_point_is_in_the_history_once_and_the_figures_in_the_summary(folder: Path) -> None:
-    write(folder, running(170), running(170), running(200), ended())
+    write(folder, running(170), running(170), running(250), ended(), ended())
     about, history, summary = read(folder)
     assert about == {"id": ended().job_id, "project": "carbon", "name": "tinystories-distill"}
     assert len(history) == len(ended().points)
