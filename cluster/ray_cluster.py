@@ -252,6 +252,7 @@ def _environment(order: SegmentOrder) -> dict[str, str]:
     defaults = {
         "PATH": path,
         "RAY_TRAIN_ENABLE_STATE_TRACKING": "1",
+        "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # cluster.drain watches without an actor for each segment
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(WORKERS_START_S),
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that CUDA and NVML count alike

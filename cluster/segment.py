@@ -131,7 +131,7 @@ def _trainer(order: SegmentOrder) -> Any:
         run_config=RunConfig(
             name=order.segment_id,
             storage_path=str(Path(order.checkpoints) / "ray"),
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0),
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
         torch_config=TorchConfig(backend="gloo" if on_cpu(order) else None),
     )

@@ -9,7 +9,8 @@ import pytest
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
-from ray.train.v2.api.exceptions import ControllerError
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError
+from ray.train.v2.api.preemption import PreemptionInfo
 
 from cluster.failure import failure_of
 from cluster.order import TRACEBACK
@@ -53,6 +54,11 @@ def test_a_worker_that_is_gone_is_lost_whatever_its_peers_raise(failures: dict[s
 def test_a_controller_of_ray_train_that_fails_is_lost() -> None:
     found = failure_of(ControllerError(RuntimeError("the placement group was not ready within 60 s")))
     assert found.ended == "lost" and "60 s" in found.error
+
+
+def test_a_node_that_went_before_its_workers_had_saved_is_lost() -> None:
+    found = failure_of(PreemptionError(PreemptionInfo(0, {"4fd1": [1]}), drain_timed_out=True))
+    assert found.ended == "lost" and "node preemption" in found.error
 
 
 def test_an_error_of_the_jobs_own_fails_it_with_the_traceback() -> None:
