@@ -99,7 +99,9 @@ def _considered(
     problem = frame(framing, when.spans, site)
     made: Plan | None = None
     planned_for: str | None = None
-    if isinstance(problem, Problem) and _is_new_to_fleet(look, job, spec):
+    if job.wish != "run":
+        blocked = "is not to run"
+    elif isinstance(problem, Problem) and _is_new_to_fleet(look, job, spec):
         blocked = NEW
     elif isinstance(problem, Problem) and not _finishing(framing):
         blocked = "waits for its turn to be planned"

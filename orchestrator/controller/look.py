@@ -92,7 +92,7 @@ def look_at(session: Session, site: Site, seen: Look, jobs: Sequence[Job]) -> Lo
 def told(learned: Learned) -> str:
     """A hash of what was measured, as far as it matters: figures move a little with every row that comes in."""
     points = [(zone, _about(own)) for zone, own in sorted({"": learned.points, **learned.by_zone}.items())]
-    rest = (learned.pause.resume_s, learned.pause.move_s, learned.stop_s, 100 * learned.variation)
+    rest = (learned.pause.resume_s, learned.pause.move_s, learned.stop_s, 1 + learned.variation)
     return digest((points, [_near(value) for value in rest]))
 
 

@@ -11,6 +11,9 @@ from dataclasses import dataclass, replace
 from cluster.api import Node
 from jobs.spec import Workers
 
+_Shape = tuple[int, float, str | None]
+"""GPUs, CPUs and the kind of GPU that one worker takes."""
+
 
 @dataclass
 class _Free:
@@ -19,18 +22,53 @@ class _Free:
     gpu_kind: str | None
 
 
+class _Zone:
+    """A zone's nodes, and how many workers fit on each, by shape: a pass asks a thousand times."""
+
+    def __init__(self, nodes: Sequence[_Free]) -> None:
+        self.nodes = nodes
+        self._fits: dict[_Shape, list[int]] = {}
+        self._sums: dict[_Shape, int] = {}
+
+    def fits(self, each: Workers) -> int:
+        shape = _shape(each)
+        if shape not in self._fits:
+            self._fits[shape] = [_fit(node, shape) for node in self.nodes]
+            self._sums[shape] = sum(self._fits[shape])
+        return self._sums[shape]
+
+    def take(self, workers: int, each: Workers) -> None:
+        """Take room that there is, node after node."""
+        left = workers
+        for index, fit in enumerate(self._fits[_shape(each)]):
+            if not left:
+                break
+            placed = min(left, fit)
+            if placed:
+                self.nodes[index].gpus -= placed * each.gpus
+                self.nodes[index].cpus -= placed * each.cpus
+                self._again(index)
+                left -= placed
+
+    def _again(self, index: int) -> None:
+        for shape, fits in self._fits.items():
+            fit = _fit(self.nodes[index], shape)
+            self._sums[shape] += fit - fits[index]
+            fits[index] = fit
+
+
 class Room:
     """What is free, read from the cluster when it is first asked for: a pass that starts nothing need not attach."""
 
     def __init__(self, nodes: Callable[[], Sequence[Node]]) -> None:
         self._read = nodes
         self._pending: list[tuple[str, int, Workers]] = []
-        self._by_zone: dict[str, list[_Free]] | None = None
+        self._by_zone: dict[str, _Zone] | None = None
 
     def copy(self) -> Room:
         """The same room, of which something may be taken to see what is left. Raises Unavailable as `take` does."""
         other = Room(self._read)
-        other._by_zone = {zone: [replace(node) for node in nodes] for zone, nodes in self._zones().items()}
+        other._by_zone = {zone: _Zone([replace(node) for node in there.nodes]) for zone, there in self._zones().items()}
         return other
 
     def pending(self, zone: str, workers: int, each: Workers) -> None:
@@ -39,44 +77,45 @@ class Room:
 
     def fits(self, zone: str, each: Workers) -> int:
         """How many workers that take what `each` says fit in the zone now. Raises Unavailable as `take` does."""
-        return sum(_fit(node, each) for node in self._zones().get(zone, ()))
+        there = self._zones().get(zone)
+        return there.fits(each) if there is not None else 0
 
     def take(self, zone: str, workers: int, each: Workers) -> str:
         """Take room for `workers`; returns why there is none, or an empty text.
 
         Raises Unavailable where the cluster does not answer.
         """
-        nodes = self._zones().get(zone)
-        if not nodes:
+        there = self._zones().get(zone)
+        if there is None:
             return f"waits for a node with the label carbon-zone={zone}: the cluster has none now"
-        if each.gpu_kind is not None and not any(node.gpu_kind == each.gpu_kind for node in nodes):
+        if each.gpu_kind is not None and not any(node.gpu_kind == each.gpu_kind for node in there.nodes):
             return f"waits for a node in {zone} with GPUs of kind {each.gpu_kind}: the cluster has none now"
-        fits = [_fit(node, each) for node in nodes]
-        if sum(fits) < workers:
+        fits = there.fits(each)
+        if fits < workers:
             what = f"{each.gpus} GPU" if each.gpus else f"{each.cpus:g} CPU"
-            return f"waits for room in {zone}: {workers} workers of {what} needed, {sum(fits)} fit now"
-        left = workers
-        for node, fit in zip(nodes, fits, strict=True):
-            placed = min(left, fit)
-            node.gpus -= placed * each.gpus
-            node.cpus -= placed * each.cpus
-            left -= placed
+            return f"waits for room in {zone}: {workers} workers of {what} needed, {fits} fit now"
+        there.take(workers, each)
         return ""
 
-    def _zones(self) -> dict[str, list[_Free]]:
+    def _zones(self) -> dict[str, _Zone]:
         if self._by_zone is None:
-            self._by_zone = {}
+            found: dict[str, list[_Free]] = {}
             for node in self._read():
                 if node.zone is not None:
-                    free = _Free(node.free_gpus, node.free_cpus, node.gpu_kind)
-                    self._by_zone.setdefault(node.zone, []).append(free)
+                    found.setdefault(node.zone, []).append(_Free(node.free_gpus, node.free_cpus, node.gpu_kind))
+            self._by_zone = {zone: _Zone(nodes) for zone, nodes in found.items()}
             for zone, workers, each in self._pending:
                 self.take(zone, workers, each)
         return self._by_zone
 
 
-def _fit(node: _Free, each: Workers) -> int:
-    if each.gpu_kind is not None and node.gpu_kind != each.gpu_kind:
+def _shape(each: Workers) -> _Shape:
+    return each.gpus, each.cpus, each.gpu_kind
+
+
+def _fit(node: _Free, shape: _Shape) -> int:
+    gpus, cpus, gpu_kind = shape
+    if gpu_kind is not None and node.gpu_kind != gpu_kind:
         return 0
-    by_cpu = int(node.cpus / each.cpus + 1e-9)
-    return min(by_cpu, int(node.gpus / each.gpus + 1e-9)) if each.gpus else by_cpu
+    by_cpu = int(node.cpus / cpus + 1e-9)
+    return min(by_cpu, int(node.gpus / gpus + 1e-9)) if gpus else by_cpu

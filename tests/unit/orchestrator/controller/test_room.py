@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cluster.api import Node
 from jobs.spec import Workers
@@ -47,3 +49,23 @@ def test_a_zone_without_such_a_node_says_so() -> None:
     assert room.take("FR", 1, workers()) == "waits for a node with the label carbon-zone=FR: the cluster has none now"
     said = room.take("DE", 1, workers(gpu_kind="B200"))
     assert said == "waits for a node in DE with GPUs of kind B200: the cluster has none now"
+
+
+_SHAPES = [workers(), workers(gpus=2), workers(gpus=0, cpus=3), workers(gpu_kind="A100"), workers(cpus=16)]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 8), st.integers(0, 64), st.sampled_from(["H100", "A100"])), max_size=5),
+    st.lists(st.tuples(st.integers(1, 6), st.sampled_from(_SHAPES)), max_size=12),
+)
+def test_whatever_was_taken_what_fits_is_what_is_left(
+    nodes: list[tuple[int, int, str]], taken: list[tuple[int, Workers]]
+) -> None:
+    room = Room(lambda: [node("DE", gpus, cpus, kind) for gpus, cpus, kind in nodes])
+    for count, each in taken:
+        before = room.fits("DE", each)
+        assert (room.take("DE", count, each) == "") == (before >= count)
+        for shape in _SHAPES:
+            # A copy remembers nothing of what was asked: it counts what is free.
+            assert room.fits("DE", shape) == room.copy().fits("DE", shape)
+        assert room.fits("DE", each) == before - (count if before >= count else 0)
