@@ -87,6 +87,16 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path: Path, damage
     assert newest_step(tmp_path) == 3
 
 
+def test_any_bit_of_a_manifest_that_flips_is_seen_or_changes_nothing(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    victim = save(tmp_path, 2).folder / checkpoint.MANIFEST
+    content = victim.read_bytes()
+    for at in range(len(content)):
+        victim.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        found = checkpoint.newest(tmp_path)
+        assert found is not None and found.folder.name == f"step-{found.step:08d}", content[at - 9 : at + 9]
+
+
 def test_a_torn_pointer_gives_way_to_the_manifests(tmp_path: Path) -> None:
     save(tmp_path, 1)
     save(tmp_path, 2)
