@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.accounting.account import Account
-from orchestrator.accounting.ledger import ZoneFacts
+from orchestrator.accounting.ledger import PHASES, ZoneFacts
 from orchestrator.report import page, report_of
 from tests.unit.orchestrator.accounting.test_worked_example import example
 from tests.unit.orchestrator.report.accounts import cluster, demo
@@ -21,7 +21,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 
 
 def crowded() -> Account:
-    """Twenty segments of forty workers, half of them estimated, and every remark that a report can make."""
+    """Twenty segments of forty workers, half of them estimated, every phase and remark that a report can show."""
     account, first = cluster(), cluster().segments[0]
     segments, rows = [], []
     zones = {"DE": ZoneFacts(1.2, 26.0, 4e-5, wue_l_per_kwh=0.3, node_overhead_w=120), "FR": ZoneFacts(1.35, 26.0)}
@@ -30,10 +30,12 @@ def crowded() -> Account:
         name = f"s-{n}"
         end = begin + timedelta(hours=1)
         segments.append(replace(first, n=n, segment_id=name, started_at=begin, ended_at=end, gpus=40, end_step=n))
+        segments[-1] = replace(segments[-1], step_parts_s=first.step_parts_s if n % 2 else {})
         for rank in range(40):
             source = "nvml-counter" if rank % 2 else "estimated"
             energy_j = 2.7e5 if (rank + n) % 7 else None
             owner = {"segment_id": name, "rank": rank, "uuid": f"GPU-{rank}", "device": f"GPU-{rank}"}
+            owner |= {"phase": PHASES[rank % len(PHASES)]}
             rows.append(
                 replace(account.rows[0], seq=n, start=begin, end=end, energy_j=energy_j, source=source, **owner)
             )
