@@ -197,7 +197,8 @@ class RayCluster:
         # A driver that a signal has ended (exit code -9 or 137) did not fail: something killed it.
         raised = job.driver_exit_code is None or 0 <= job.driver_exit_code < 128
         own = job.status == JobStatus.SUCCEEDED or (error_type == "JOB_ENTRYPOINT_COMMAND_ERROR" and raised)
-        error = job.message or ""
+        # Ray adds the job's output: the last line of a traceback is the cause, that of any other output is not.
+        error = (job.message or "").partition(", last available logs")[0].strip()
         if own or not error:
             try:
                 error = "\n".join(self._jobs.get_job_logs(job.submission_id).splitlines()[-40:]) or error

@@ -67,6 +67,16 @@ def test_no_renewal_undoes_a_halt() -> None:
     assert told.ends_as == "paused" and told.run_until <= datetime.now(timezone.utc)
 
 
+def test_what_halted_a_segment_is_told_with_its_result() -> None:
+    control = Control()
+    control.desire("a-1", desire())
+    control.halt("a-1", desire(), "moved", "node 4fd1 is drained")
+    assert control.exchange("a-1", desire(), None).ends_as == "moved"
+    control.finish("a-1", desire(), result("moved"))
+    report = control.views(["a-1"])["a-1"]
+    assert report.why == "node 4fd1 is drained" and report.result == result("moved")
+
+
 def test_a_halt_leaves_an_end_that_has_begun_its_name() -> None:
     control = Control()
     control.desire("a-1", Desire(datetime.now(timezone.utc), "moved", 1))
