@@ -1,19 +1,33 @@
-"""The C++ compiler that DeepSpeed needs on CPUs: found, or named as missing before anything slow starts.
-In: PATH and CXX. Out: None, or one line that says what to install.
-`lowtide doctor` shows it; jobs.engine refuses to start without.
+"""What DeepSpeed compiles on CPUs: its compiler found or named as missing, its object built once and by one process.
+In: PATH, CXX, the user's cache folder. Out: None, or one line that says what to install; the loaded object.
+`lowtide doctor` shows the line; jobs.engine refuses to start without, and loads the object before DeepSpeed does.
+
+torch guards a build by a file that stays where the builder is killed, and everybody then waits for ever. Here a lock
+of the kernel's goes with its holder, and whoever has it knows that such a file is a dead builder's. The folder is this
+installation's on this host alone: two that took turns in one would compile it anew each time, and what is compiled for
+one host's processor may not run on another's.
 """
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import os
+import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import platformdirs
 
 from jobs.spec import Unavailable
 
-_BUILD = "from deepspeed.comm.torch import build_shm_op; build_shm_op()"
+FOLDER = "TORCH_EXTENSIONS_DIR"
+"""Environment variable that names torch's folder for what it compiles; where the user set it, it is left alone."""
+_BUILD = "from jobs.compiler import load; load()"
 
 
 def check() -> str | None:
@@ -40,6 +54,40 @@ def build() -> None:
     if done.returncode != 0:
         last = (done.stderr or done.stdout).strip().splitlines()[-1:] or ["it said nothing"]
         raise Unavailable(f"DeepSpeed's communication for CPUs could not be compiled: {last[0]}")
+
+
+def load() -> None:
+    """Load DeepSpeed's communication for CPUs into this process, compiled first where it is not yet."""
+    with _alone():
+        from deepspeed.accelerator import get_accelerator
+
+        builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+        if builder is not None and builder.is_compatible():
+            builder.load(verbose=False)  # DeepSpeed finds it loaded and asks torch no more
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """No other process of lowtide's builds in the folder meanwhile; what a killed one left in the way is removed."""
+    if FOLDER in os.environ:
+        yield
+        return
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "building").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for left in folder.glob("*/lock"):
+            left.unlink()
+        os.environ[FOLDER] = str(folder)
+        try:
+            yield
+        finally:
+            del os.environ[FOLDER]
+
+
+def _folder() -> Path:
+    own = hashlib.sha256(f"{sys.prefix} {platform.node()}".encode()).hexdigest()[:12]
+    return Path(platformdirs.user_cache_dir("lowtide")) / "compiled" / own
 
 
 def put_interpreter_on_path() -> None:

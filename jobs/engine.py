@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jobs.compiler import check, put_interpreter_on_path
+from jobs.compiler import check, load, put_interpreter_on_path
 from jobs.data import Batch, Micro, micro_size
 from jobs.marks import StepPart, marks_on
 from jobs.objective import IGNORED, Objective, next_token
@@ -53,6 +53,8 @@ def prepare(place: Place) -> Any:
     import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+    if place.device == "cpu":
+        load()
     _spare_the_compiler()
     return deepspeed
 

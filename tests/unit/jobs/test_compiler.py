@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,3 +57,37 @@ def test_what_the_environment_installed_is_found_though_it_is_not_activated(tool
     compiler.put_interpreter_on_path()
     compiler.put_interpreter_on_path()
     assert os.environ["PATH"].split(os.pathsep) == [str(Path(sys.executable).parent), str(tools)]
+
+
+BUILDER = """
+import sys
+from jobs import compiler
+with compiler._alone():
+    print("alone", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_what_a_killed_builder_left_keeps_nobody_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.delenv(compiler.FOLDER, raising=False)
+    with subprocess.Popen([sys.executable, "-c", BUILDER], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as builder:
+        assert builder.stdout is not None and builder.stdout.readline() == b"alone\n"
+        (folder,) = (tmp_path / "lowtide" / "compiled").iterdir()
+        (folder / "shm").mkdir()
+        baton = folder / "shm" / "lock"
+        baton.touch()
+        builder.kill()
+    with compiler._alone():
+        assert not baton.exists()
+        assert os.environ[compiler.FOLDER] == str(folder)
+    assert compiler.FOLDER not in os.environ
+
+
+def test_a_folder_that_the_user_chose_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(compiler.FOLDER, str(tmp_path))
+    (tmp_path / "shm").mkdir()
+    (tmp_path / "shm" / "lock").touch()
+    with compiler._alone():
+        assert os.environ[compiler.FOLDER] == str(tmp_path)
+    assert (tmp_path / "shm" / "lock").exists()
