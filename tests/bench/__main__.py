@@ -30,6 +30,7 @@ BENCHES = {
     "passes": "passes",
     "metering": "metering",
     "markers": "markers",
+    "moving": "moving",
     "oracle": "optimum",
     "simulation": "simulation",
     "forecasts": "forecasts",
