@@ -165,6 +165,12 @@ def _moves(connection: Connection) -> None:
     connection.exec_driver_sql("ALTER TABLE segments ADD COLUMN note TEXT")
 
 
+def _indexes(connection: Connection) -> None:
+    """To 9: segments that run, and jobs by their end, are found among all that ever were."""
+    connection.exec_driver_sql("CREATE INDEX segments_that_run ON segments (job_id) WHERE ended IS NULL")
+    connection.exec_driver_sql("CREATE INDEX ix_jobs_ended_at ON jobs (ended_at)")
+
+
 _CHAINED = {"ledger_rows": ("host_boot", "device", "seq"), "intensities": ("id",)}
 
 
@@ -200,6 +206,7 @@ MIGRATIONS: dict[int, Migration] = {
     5: _running_sums,
     6: _losses,
     7: _moves,
+    8: _indexes,
 }
 """From a version to the one after it. Version 1 is the first; a step never edits what an earlier one did."""
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from cluster.api import SegmentView
 from orchestrator.accounting.account import LossAt
-from orchestrator.store.schema import ProgressRow, Segment
+from orchestrator.store.schema import Job, ProgressRow, Segment
 
 
 def keep(session: Session, views: Mapping[str, SegmentView], every_s: float) -> None:
@@ -46,5 +46,7 @@ def _point(view: SegmentView) -> LossAt | None:
 
 
 def _newest(session: Session, job_ids: set[str]) -> dict[str, datetime]:
-    query = select(ProgressRow.job_id, func.max(ProgressRow.at)).where(ProgressRow.job_id.in_(job_ids))
-    return {job_id: at for job_id, at in session.execute(query.group_by(ProgressRow.job_id)) if at is not None}
+    # A question for each job, answered by the end of its index: a group would be read from its first point on.
+    last = select(func.max(ProgressRow.at)).where(ProgressRow.job_id == Job.id).scalar_subquery()
+    query = select(Job.id, last).where(Job.id.in_(job_ids))
+    return {job_id: at for job_id, at in session.execute(query) if at is not None}

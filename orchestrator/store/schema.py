@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Float, ForeignKey, Index, Integer, String, Text
+from sqlalchemy import JSON, BigInteger, DateTime, Float, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -93,11 +93,14 @@ class Job(Table):
     """Segments lost in a row; a good one sets it back."""
     not_before: Mapped[datetime | None]
     """No start before it: the spec's, or the back-off after a lost segment."""
-    ended_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None] = mapped_column(index=True)
     plan: Mapped[dict[str, Any] | None]
     """The newest plan as `plan --json` shows it."""
     planned_for: Mapped[str | None] = mapped_column(String(64))
     """Hash of what the newest plan was made from: unchanged, the plan stands."""
+
+
+_RUNS = text("ended IS NULL")
 
 
 class Segment(Table):
@@ -128,15 +131,16 @@ class Segment(Table):
     checkpoint_bytes: Mapped[int | None] = mapped_column(BigInteger)
     moved_bytes: Mapped[int | None] = mapped_column(BigInteger)
     """Bytes read from elsewhere for the checkpoint that it began with; None where it did not tell."""
-    moved_from: Mapped[str | None] = mapped_column(Text)
+    moved_from: Mapped[str | None] = mapped_column(Prose)
     """The folder or URL that they came from."""
-    note: Mapped[str | None] = mapped_column(Text)
+    note: Mapped[str | None] = mapped_column(Prose)
     """What its workers last said that the user shall know, such as that a checkpoint could not be saved."""
     error: Mapped[str | None] = mapped_column(Prose)
     power_limit_w: Mapped[int | None]
     """W per GPU, as ordered; None is no limit of ours."""
     power_limit_refused: Mapped[str | None] = mapped_column(Prose)
     """Why the limit could not be set: the segment then ran without it."""
+    __table_args__ = (Index("segments_that_run", "job_id", sqlite_where=_RUNS, postgresql_where=_RUNS),)
 
     @property
     def mode(self) -> tuple[int, int | None]:

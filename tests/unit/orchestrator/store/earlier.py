@@ -25,6 +25,8 @@ def unchained(connection: Connection) -> None:
 
 
 def without_moves(connection: Connection) -> None:
-    """Without what version 8 added: what segments brought, and their notes."""
+    """Without what version 8 added, and later ones: what segments brought, and their notes; indexes."""
+    for name in ("segments_that_run", "ix_jobs_ended_at"):
+        connection.execute(text(f"DROP INDEX {name}"))
     for column in ("moved_bytes", "moved_from", "note"):
         connection.execute(text(f"ALTER TABLE segments DROP COLUMN {column}"))
