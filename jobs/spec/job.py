@@ -165,6 +165,14 @@ class JobSpec(Section):
     priority: int = 0
     checkpoint: Checkpointing = Checkpointing()
 
+    @field_validator("secrets")
+    @classmethod
+    def _names_alone(cls, secrets: list[str]) -> list[str]:
+        wrong = [name for name in secrets if not name.isidentifier()]
+        if wrong:
+            raise ValueError(f"{wrong[0]!r} is no name of a variable; give names alone, as [HF_TOKEN]")
+        return secrets
+
     @field_validator("deepspeed")
     @classmethod
     def _batch_is_ours(cls, config: dict[str, Any]) -> dict[str, Any]:
@@ -279,7 +287,10 @@ def resolve(mapping: Mapping[str, Any], base: Path, source: str) -> JobSpec:
         teacher = _local_model(spec.distill.teacher, base)
         update["distill"] = spec.distill.model_copy(update={"teacher": teacher})
     if spec.working_dir is not None:
-        update["working_dir"] = str(base / Path(spec.working_dir).expanduser())
+        folder = base / Path(spec.working_dir).expanduser()
+        if not folder.is_dir():
+            raise InputError(f"{source}: working_dir: {folder} is no folder; mend the path")
+        update["working_dir"] = str(folder)
     if spec.script is not None:
         script = update["script"] = _looked_at(spec.script, base, update.get("working_dir"), source)
         if not script.asks and spec.carbon.policy in ("threshold", "slots", "greedy", "optimal"):

@@ -59,7 +59,7 @@ def main() -> None:
         logging_steps=1,
         save_strategy="no",
         report_to=[],
-        use_cpu=True,
+        use_cpu=args.zero is None,
         ddp_backend="gloo",
         disable_tqdm=True,
         optim="adamw_torch",

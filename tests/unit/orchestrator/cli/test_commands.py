@@ -53,7 +53,7 @@ REFUSED = [
         {"workers": {"count": 4, "gpus": 1}},
         "job.yaml: workers: 4 workers of 1 GPUs need 4, the site declares at most 2",
     ),
-    ({"working_dir": "src"}, "job.yaml: working_dir is not supported yet; remove it"),
+    ({"working_dir": "src"}, "/src is no folder; mend the path"),
     ({"carbon": {"windows": ["61 22 * * * 8h"]}}, "job.yaml: carbon.windows: '61 22 * * *' is not a cron expression"),
     ({"carbon": {"windows": ["0 22 30 2 * 8h"]}}, "job.yaml: carbon.windows: "),
     ({"not_before": "2099-01-01T00:00:00Z"}, "is before not_before 2099-01-01T00:00:00Z; give a later time"),
@@ -198,7 +198,7 @@ def test_a_shipped_example_is_admitted(folder: Path, lowtide: Lowtide, example: 
     (folder / "corpus").mkdir()
     (folder / "corpus" / "a.txt").write_text("some text")
     (folder / "teacher").mkdir()
-    shutil.copy(example, folder)
+    shutil.copytree(example.parent, folder, dirs_exist_ok=True)
     code, out, err = lowtide("plan", example.name, "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["slots"]
