@@ -62,6 +62,12 @@ class Worker:
                 self.line.answer({"stop": message["step"] >= 5})
 
 
+def test_it_imports_the_standard_library_alone(tmp_path: Path) -> None:
+    code = "import sys; before = set(sys.modules); import lowtide; print(sorted(set(sys.modules) - before))"
+    new = {name.partition(".")[0] for name in eval("".join(told(start(tmp_path, code))))}
+    assert new <= {"lowtide", *sys.stdlib_module_names}
+
+
 def test_by_hand_nothing_is_due_and_the_script_runs_through(tmp_path: Path) -> None:
     process = start(tmp_path)
     assert told(process) == ['["resume", null, null]', "end"]
