@@ -81,8 +81,8 @@ def make_room(folder: Path, needed_bytes: int) -> None:
     """Unavailable where the disk of `folder` has less free than a checkpoint needs, before anyone writes to it."""
     free_bytes = bounded(str(folder), lambda _pulse: shutil.disk_usage(folder).free)
     if free_bytes < needed_bytes:
-        free = f"{free_bytes / 1e6:.0f} MB are free"
-        raise Unavailable(f"{folder}: a checkpoint needs {needed_bytes / 1e6:.0f} MB and {free}; make room")
+        free = f"{free_bytes / 1e6:.1f} MB are free"
+        raise Unavailable(f"{folder}: a checkpoint needs {needed_bytes / 1e6:.1f} MB and {free}; make room")
 
 
 def begin(partial: Path, meta: Mapping[str, Any]) -> None:
@@ -107,7 +107,7 @@ def seal_files(partial: Path, names: Iterable[str]) -> dict[str, Sealed]:
     """Flush these files of `partial` to disk and checksum them."""
     mine = list(names)
     with told_as(str(partial)):
-        return dict(zip(mine, together(str(partial), [_on(_seal_file, partial / name) for name in mine]), strict=True))
+        return dict(zip(mine, _flush_and_digest(partial, mine), strict=True))
 
 
 def unsealed(partial: Path, sealed: Mapping[str, Sealed]) -> list[str]:
@@ -254,12 +254,20 @@ def _on(act: Callable[[Path, Pulse], _Value], path: Path) -> Callable[[Pulse], _
     return lambda pulse: act(path, pulse)
 
 
-def _seal_file(path: Path, pulse: Pulse) -> Sealed:
+def _flush_and_digest(partial: Path, names: list[str]) -> list[Sealed]:
+    """The files, sealed, in order; the disk flushes while the processor reads."""
+    paths = [partial / name for name in names]
+    acts: list[Callable[[Pulse], Any]] = [_on(act, path) for path in paths for act in (_flush, _sha256)]
+    done = together(str(partial), acts)
+    return [Sealed(size_bytes, digest) for size_bytes, digest in zip(done[::2], done[1::2], strict=True)]
+
+
+def _flush(path: Path, pulse: Pulse) -> int:
     size_bytes = path.stat().st_size
     with path.open("rb+") as file:
         pulse.beat(flush_s(size_bytes))
         os.fsync(file.fileno())
-    return Sealed(size_bytes, _sha256(path, pulse))
+    return size_bytes
 
 
 def _sha256(path: Path, pulse: Pulse) -> str:

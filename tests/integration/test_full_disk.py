@@ -44,8 +44,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     size_bytes = told(folder, "whole")["outcome"]["checkpoint_bytes"]
     mounted = []
     try:
-        for name, room in (("one", 1.7), ("none", 0.6)):
-            mount(folder / name / "checkpoints", int(room * size_bytes) + (256 << 10))  # the tokens lie there, too
+        for name, room in (("one", 1.4), ("none", 0.6)):
+            mount(folder / name / "checkpoints", int(room * size_bytes) + (128 << 10))  # the tokens lie there, too
             mounted.append(folder / name / "checkpoints")
         run_ranks(folder, 2, "one:0", "none:0")
         yield folder
