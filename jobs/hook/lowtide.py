@@ -107,7 +107,7 @@ def callback() -> Any:
     class Lowtide(TrainerCallback):  # type: ignore[misc, unused-ignore]
         def __init__(self) -> None:
             self.loss: float | None = None
-            self.asked = self.mine = False
+            self.asked = self.mine = self.evaluates = False
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
             self.loss = (logs or {}).get("loss", self.loss)
@@ -127,7 +127,14 @@ def callback() -> Any:
                 control.should_training_stop = control.should_training_stop or stopping()
             return control
 
+        def on_prediction_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            if not self.evaluates:
+                self.evaluates = True
+                phase("evaluate")
+            return control
+
         def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+            self.evaluates = False
             phase("train")
             return control
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from jobs import checkpoint
-from jobs.pace import Clock, Parts
+from jobs.pace import Action, Clock, Parts
 from jobs.place import Phase, Place, Watch
 from jobs.spec import JobFault, JobSpec, Unavailable
 
@@ -93,9 +93,7 @@ class Answers:
         step, self.steps = int(told["step"]), told["steps"] or self.steps
         if not self.asked and step <= self._resumed_at and self._place.rank == 0:
             print(f"lowtide: the script is at step {step} though step {self._resumed_at} is saved: does it resume?")
-        action, distance = self._clock.decide(step, self.steps or step + _FAR)
-        if self._finished(step) or (action == "checkpoint" and not self._has_room()):
-            action = "go"
+        action, distance = self._wanted(step)
         everyone = self.exchange("due", step, action=action, distance=distance, loss=told["loss"])
         action, distance = everyone[0]["action"], everyone[0]["distance"]
         self._count(step)
@@ -108,6 +106,14 @@ class Answers:
         self._watch.stepped(step, self.steps or 0, loss, self.trained_steps, self.trained_s)
         self.mark("train" if action == "go" else "checkpoint")
         return {"action": action, "distance": distance}
+
+    def _wanted(self, step: int) -> tuple[Action, int]:
+        """Rank 0's word after `step` steps, and for how many steps it holds."""
+        if self._place.rank != 0:
+            return "go", 1
+        action, distance = self._clock.decide(step, self.steps or step + _FAR)
+        done = self._finished(step) or (action == "checkpoint" and not self._has_room())
+        return ("go" if done else action), distance
 
     def _has_room(self) -> bool:
         """Whether the disk takes another checkpoint; where it does not, the script goes on without one."""

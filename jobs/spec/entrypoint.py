@@ -66,12 +66,11 @@ def asks(entrypoint: str, folder: Path) -> bool | None:
 
     It is looked at and not run: an import by a computed name is not seen.
     """
-    name = script_of(entrypoint)
-    if name is None or not (folder / name).is_file():
+    firsts = _looked_at(entrypoint, folder)
+    if not firsts:
         return None
-    first = folder / name
-    roots = {first.parent, folder}
-    seen, rest = set[Path](), [first]
+    roots = {firsts[0].parent, folder}
+    seen, rest = set[Path](), firsts
     while rest:
         path = rest.pop()
         if path in seen:
@@ -82,6 +81,17 @@ def asks(entrypoint: str, folder: Path) -> bool | None:
             return True
         rest += [found for module in modules for root in roots for found in _files(root, module)]
     return False
+
+
+def _looked_at(entrypoint: str, folder: Path) -> list[Path]:
+    """The files where the look begins: the script, or those of the module of `python -m`; none for other programs."""
+    name, words = script_of(entrypoint), command(entrypoint, "python")
+    if name is not None:
+        return [folder / name] if (folder / name).is_file() else []
+    if "-m" not in words[:-1]:
+        return []
+    module = words[words.index("-m") + 1]
+    return [*_files(folder, module), *_files(folder, f"{module}.__main__")]
 
 
 def _imports(path: Path) -> set[str]:

@@ -66,3 +66,13 @@ def test_a_script_asks_where_it_or_what_it_imports_beside_it_does(
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     assert asks("train.py --steps 3", tmp_path) is asking
+
+
+def test_a_module_is_looked_at_too_and_another_program_is_not(tmp_path: Path) -> None:
+    (tmp_path / "tide").mkdir()
+    (tmp_path / "tide" / "__main__.py").write_text("import lowtide\n")
+    (tmp_path / "tide" / "run.py").write_text("print(1)\n")
+    assert asks("python -m tide --steps 3", tmp_path) is True
+    assert asks("python -m tide.run", tmp_path) is False
+    assert asks("python -m elsewhere", tmp_path) is None
+    assert asks("./run.sh", tmp_path) is None
