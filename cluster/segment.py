@@ -102,6 +102,8 @@ def _fit(order: SegmentOrder, started_at_s: float) -> SegmentResult:
         metrics=report["metrics"],
         parts_s={**report["parts_s"], **parts_s},
         checkpoint_bytes=report["checkpoint_bytes"],
+        moved_bytes=report["moved_bytes"],
+        moved_from=report["moved_from"],
     )
 
 
