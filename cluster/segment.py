@@ -111,17 +111,17 @@ def _trainer(order: SegmentOrder) -> Any:
     """Ray Train's trainer; the controller alone retries, so that every attempt is a segment of its own."""
     from ray import cloudpickle
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-    from cluster import installation
-    from cluster.worker import on_cpu
+    from cluster import installation, rendezvous
 
-    cloudpickle.register_pickle_by_value(installation)
+    for module in (installation, rendezvous):  # a worker's own `cluster` may be a user's folder
+        cloudpickle.register_pickle_by_value(module)
     workers = order.spec.workers
     resources: dict[str, float] = {"CPU": workers.cpus}
     if workers.gpus:
         resources["GPU"] = workers.gpus
-    return TorchTrainer(
+    return DataParallelTrainer(
         installation.guarded("cluster.worker", "train"),
         train_loop_config={"document": os.environ[VARIABLE]},
         scaling_config=ScalingConfig(
@@ -135,7 +135,7 @@ def _trainer(order: SegmentOrder) -> Any:
             storage_path=str(Path(order.checkpoints) / "ray"),
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
         ),
-        torch_config=TorchConfig(backend="gloo" if on_cpu(order) else None),
+        backend_config=rendezvous.Rendezvous(),
     )
 
 
