@@ -1,15 +1,18 @@
 """What DeepSpeed would write, held as it was at a step boundary, so that it is written while training goes on.
-In: DeepSpeed's checkpoint writer and what it is given. Out: files, at once or when `write` is called from any thread.
+In: DeepSpeed's checkpoint writer and what it is given. Out: files, when `write` is called, from any thread.
 jobs.engine puts it in the writer's place; jobs.save has the copies written.
 """
 
 from __future__ import annotations
 
 import copy
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from jobs.patience import LANES
 
 
 class Snapshot:
@@ -19,33 +22,28 @@ class Snapshot:
         self._given = given
         self._copies = False
         self._held: list[tuple[Any, str]] = []
-        self._paths: list[Path] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._given, name)
 
     def begin(self, copies: bool) -> None:
-        """A new checkpoint: with `copies` its files wait for `write`, else each is written as it comes."""
-        self._copies, self._held, self._paths = copies, [], []
+        """A new checkpoint: with `copies` training may go on before `write`, else it must not."""
+        self._copies, self._held = copies, []
 
     def preserves_storage_sharing(self) -> bool:
         """Whether DeepSpeed must copy tensors before it gives them here; not where they are copied anyway."""
         return not self._copies and bool(self._given.preserves_storage_sharing())
 
     def save(self, state_dict: Any, path: str) -> None:
-        """Write one file, or hold what belongs in it in host memory."""
-        self._paths.append(Path(path))
-        if self._copies:
-            self._held.append((frozen(state_dict, {}), path))
-        else:
-            self._given.save(state_dict, path)
+        """Hold what belongs in a file, as it is now where `begin` said so, until `write`."""
+        self._held.append((frozen(state_dict, {}) if self._copies else state_dict, path))
 
     def write(self) -> list[Path]:
-        """Write what is held, and let it go; the paths of all this rank's files since `begin`."""
-        while self._held:
-            state, path = self._held.pop(0)
-            self._given.save(state, path)
-        return self._paths
+        """Write this rank's files, side by side, and let go of what was held; where they are."""
+        held, self._held = self._held, []
+        with ThreadPoolExecutor(max_workers=LANES, thread_name_prefix="lowtide-write") as pool:
+            list(pool.map(lambda each: self._given.save(*each), held))
+        return [Path(path) for _, path in held]
 
 
 def frozen(item: Any, seen: dict[Any, torch.Tensor]) -> Any:

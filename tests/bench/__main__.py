@@ -36,6 +36,7 @@ BENCHES = {
     "forecasts": "forecasts",
     "fleet": "fleet",
     "starting": "starting",
+    "pausing": "pausing",
     "training": "training",
 }
 """Each benchmark with its module; quick ones first. `training` is throughput, pause and resume."""
