@@ -11,6 +11,8 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from cluster.api import SegmentOrder, SegmentResult
+from jobs.patience import bounded, told_as
+from jobs.spec.errors import Unavailable
 
 VARIABLE = "LOWTIDE_ORDER"
 """Environment variable that carries the order to the segment's driver."""
@@ -18,6 +20,9 @@ SUBMITTED_AT = "LOWTIDE_SUBMITTED_AT"
 """Environment variable with the time of submission, in seconds since the epoch."""
 TRACEBACK = "lowtide_traceback"
 """Attribute of a worker's exception with its traceback as text."""
+
+SILENCE_S = 30.0
+"""How long a disk may take to a result of a few kilobytes."""
 
 _ORDER = TypeAdapter(SegmentOrder)
 _RESULT = TypeAdapter(SegmentResult)
@@ -52,6 +57,17 @@ def write_result(path: Path, result: SegmentResult) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
+
+
+def leave_result(path: Path, result: SegmentResult) -> bool:
+    """Write the result; False where the disk is full or hangs, which is said: the control actor can have it still."""
+    try:
+        with told_as(str(path)):
+            bounded(str(path), lambda _pulse: write_result(path, result), SILENCE_S)
+    except Unavailable as fault:
+        print(f"lowtide: the result could not be left beside the checkpoints: {fault}", flush=True)
+        return False
+    return True
 
 
 def read_result(path: Path) -> SegmentResult | None:

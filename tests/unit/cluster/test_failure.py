@@ -14,7 +14,7 @@ from ray.train.v2.api.preemption import PreemptionInfo
 
 from cluster.failure import failure_of
 from cluster.order import TRACEBACK
-from jobs.spec import JobFault
+from jobs.spec import JobFault, Unavailable
 
 RESET = RuntimeError(
     "[/__w/pytorch/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:10671: "
@@ -59,6 +59,13 @@ def test_a_controller_of_ray_train_that_fails_is_lost() -> None:
 def test_a_node_that_went_before_its_workers_had_saved_is_lost() -> None:
     found = failure_of(PreemptionError(PreemptionInfo(0, {"4fd1": [1]}), drain_timed_out=True))
     assert found.ended == "lost" and "node preemption" in found.error
+
+
+def test_something_outside_that_does_not_answer_loses_it_with_the_reason() -> None:
+    full = raised(Unavailable("the checkpoint of step 8 was not saved (/c: No space left on device); that of 1 stands"))
+    found = failure_of(group(rank0=full, rank1=full))
+    assert found.ended == "lost"
+    assert found.error.endswith("Unavailable: " + str(full))
 
 
 def test_an_error_of_the_jobs_own_fails_it_with_the_traceback() -> None:
