@@ -23,7 +23,7 @@ from cluster.cap import with_cap
 from cluster.drain import DrainWatch
 from cluster.failure import failure_of
 from cluster.labels import selector
-from cluster.order import SUBMITTED_AT, VARIABLE, read_order, result_path, write_result
+from cluster.order import SUBMITTED_AT, VARIABLE, leave_result, read_order, result_path
 
 DRIVER_RANK = -1
 
@@ -161,13 +161,15 @@ def _hand_back(order: SegmentOrder, result: SegmentResult) -> None:
 
     from cluster.control import control_actor
 
-    write_result(result_path(order.checkpoints, order.segment_id), result)
+    left = leave_result(result_path(order.checkpoints, order.segment_id), result)
     print(f"lowtide: segment {order.segment_id} ended as {result.ended} at step {result.step} of {result.steps}")
     parts = ", ".join(f"{part} {duration_s:.2f} s" for part, duration_s in result.parts_s.items())
     print(f"lowtide: {parts or result.error}", flush=True)
     try:
         ray.get(control_actor().finish.remote(order.segment_id, order.desire, result), timeout=30)
     except RayError as fault:
+        if not left:
+            raise
         print(f"lowtide: the control actor did not take the result, which lies beside the checkpoints: {fault}")
 
 
