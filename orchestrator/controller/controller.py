@@ -139,12 +139,12 @@ class Controller:
             if segment is not None and segment.first_step_at is None:
                 room.pending(segment.zone, segment.workers, spec_of(job).workers)
         changing = self._consider(seen, glances, room, Effort(), window_end)
-        effort = Effort()
+        effort, others = Effort(), seen
         for ids in self._waiting(waking, room):
             if effort.over:
                 break
             with self._store.read() as session:
-                others = look_at(session, self._site, seen, jobs_of(session, ids))
+                others = look_at(session, self._site, others, jobs_of(session, ids))
             changing += self._consider(others, glances, room, effort, window_end)
         # Not the pass's beginning: where it has just started the embedded Ray, that was seconds ago, and a segment's
         # start would seem to cost them.

@@ -78,14 +78,15 @@ def glance(
 
 def look_at(session: Session, site: Site, seen: Look, jobs: Sequence[Job]) -> Look:
     """`seen` with these jobs instead."""
-    learned = {**seen.learned, **learn_all(session, {job.likeness for job in jobs} - set(seen.learned))}
+    more = {job.likeness for job in jobs} - set(seen.learned)
+    learned = {**seen.learned, **learn_all(session, more)} if more else seen.learned
     return replace(
         seen,
         jobs=jobs,
         segments=segments_by_job(session, [job.id for job in jobs]),
         emitted_g={job.id: _emitted_g(session, site, job, seen.curves, seen.now) for job in jobs if _has_budget(job)},
         learned=learned,
-        told_of={likeness: told(each) for likeness, each in learned.items()},
+        told_of={name: seen.told_of.get(name) or told(each) for name, each in learned.items()},
     )
 
 
