@@ -36,6 +36,8 @@ class Mlflow:
     def __init__(self, uri: str) -> None:
         self._uri = uri
         self._client: Any = None
+        self._until_ms: dict[str, int] = {}
+        """The newest point of each run, as far as this process has asked or written."""
 
     def write(self, run: Run) -> None:
         """Log the points that are later than the last one there, and the report's figures where they have changed."""
@@ -44,12 +46,15 @@ class Mlflow:
                 self._client = MlflowClient(tracking_uri=self._uri)
             known = self._find(run)
             run_id = known.info.run_id
-            history = self._client.get_metric_history(run_id, "energy_j")
-            until_ms = max((metric.timestamp for metric in history), default=-1)
+            if run_id not in self._until_ms:
+                history = self._client.get_metric_history(run_id, "energy_j")
+                self._until_ms[run_id] = max((metric.timestamp for metric in history), default=-1)
+            until_ms = self._until_ms[run_id]
             fresh = [metric for metric in _metrics(run) if metric.timestamp > until_ms]
             fresh += [metric for metric in _figures(run) if known.data.metrics.get(metric.key) != metric.value]
             for first in range(0, len(fresh), AT_ONCE):
                 self._client.log_batch(run_id, metrics=fresh[first : first + AT_ONCE])
+            self._until_ms[run_id] = max([until_ms, *(metric.timestamp for metric in fresh)])
             if run.has_ended and known.info.status != STATUS[run.state]:
                 end_ms = _ms(run.points[-1].at.timestamp()) if run.points else None
                 self._client.set_terminated(run_id, STATUS[run.state], end_ms)

@@ -54,6 +54,15 @@ def test_every_series_is_there_beside_the_loss_and_nothing_twice(uri: str) -> No
     assert found.data.params["user"] == "ada"
 
 
+def test_one_process_that_follows_a_run_writes_what_many_do(uri: str) -> None:
+    logger = open_logger(f"mlflow:{uri}", Path())
+    for run in (running(170), running(170), running(250), ended(), ended()):
+        logger.write(run)
+    logger.close()
+    _, series = read(uri, ended())
+    assert [value for _, _, value in series["energy_j"]] == [point.energy_j for point in ended().points]
+
+
 def test_a_run_that_goes_on_is_not_finished(uri: str) -> None:
     write(uri, running(200))
     found, series = read(uri, running(200))
