@@ -24,6 +24,9 @@ TRACEBACK = "lowtide_traceback"
 SILENCE_S = 30.0
 """How long a disk may take to a result of a few kilobytes."""
 
+READ_S = 5.0
+"""Likewise to read one, where a controller waits that has other segments, too."""
+
 _ORDER = TypeAdapter(SegmentOrder)
 _RESULT = TypeAdapter(SegmentResult)
 
@@ -71,8 +74,11 @@ def leave_result(path: Path, result: SegmentResult) -> bool:
 
 
 def read_result(path: Path) -> SegmentResult | None:
-    """The result that a segment left at `path`; None where it left none that can be read."""
+    """The result that a segment left at `path`; None where it left none that can be read.
+
+    Unavailable where the disk hangs: whether there is one is not known then.
+    """
     try:
-        return _RESULT.validate_json(path.read_bytes())
+        return _RESULT.validate_json(bounded(str(path), lambda _pulse: path.read_bytes(), READ_S))
     except (OSError, ValidationError):
         return None

@@ -187,7 +187,10 @@ class RayCluster:
         if job.status not in _ENDED:
             status = "pending" if job.status == JobStatus.PENDING else "running"
             return SegmentView(segment_id, status, progress, message=message)  # type: ignore[arg-type]
-        left = read_result(result_path((job.metadata or {}).get("checkpoints", ""), segment_id))
+        try:
+            left = read_result(result_path((job.metadata or {}).get("checkpoints", ""), segment_id))
+        except Unavailable as fault:  # how it ended is known when the disk answers again
+            return SegmentView(segment_id, "running", progress, message=str(fault))
         why = report.why if report is not None else ""
         return SegmentView(segment_id, "ended", progress, left or self._synthesized(job, progress), why)
 

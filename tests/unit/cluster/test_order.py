@@ -16,7 +16,7 @@ import pytest
 
 from cluster.api import Desire, SegmentOrder, SegmentResult
 from cluster.order import leave_result, read_order, read_result, result_path, write_order, write_result
-from jobs.spec import JobSpec
+from jobs.spec import JobSpec, Unavailable
 
 AT = datetime(2026, 3, 1, 6, 30, 0, 250_000, tzinfo=timezone.utc)
 RESULT = SegmentResult(AT, "paused", 3, 10, {"loss": 2.5}, {"train": 1.0}, 1024, "why", 300, "no", 700, "s3://de/tiny")
@@ -93,4 +93,8 @@ def test_a_disk_that_takes_no_result_is_told_and_fails_nothing(
     os.mkfifo(tmp_path / "a-1.part")  # to open it waits for a reader, as on a file server that is gone
     assert not leave_result(tmp_path / "a-1.json", RESULT)
     assert "has not answered for 0.2 s" in capsys.readouterr().out
+    os.mkfifo(tmp_path / "a-3.json")
+    monkeypatch.setattr("cluster.order.READ_S", 0.2)
+    with pytest.raises(Unavailable, match=r"a-3.json has not answered for 0.2 s"):
+        read_result(tmp_path / "a-3.json")
     assert leave_result(tmp_path / "a-2.json", RESULT) and read_result(tmp_path / "a-2.json") == RESULT
