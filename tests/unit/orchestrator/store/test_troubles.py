@@ -60,9 +60,7 @@ def test_a_store_that_takes_no_writes_says_so_and_goes_on_afterwards(store: Stor
     submit(store)
     with store.read() as session:
         session.connection().exec_driver_sql("PRAGMA query_only = ON")
-    with pytest.raises(
-        Unavailable, match=rf"{file} does not answer: .* readonly .*; make the file and"
-    ):
+    with pytest.raises(Unavailable, match=rf"{file} does not answer: .* readonly .*; make the file and"):
         submit(store)
     assert count(store) == 1
     with store.read() as session:
