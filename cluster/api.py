@@ -225,6 +225,13 @@ def diagnose() -> list[Finding]:
     return look()
 
 
+def reach(place: str) -> str:
+    """Try out a folder or URL for checkpoints from here; Unavailable or InputError where it will not do."""
+    from jobs.target import reach as attempt
+
+    return attempt(place)
+
+
 def prepare() -> None:
     """Build what DeepSpeed compiles on its first run on CPUs, so that no segment waits for it; JobFault if it fails."""
     from jobs.compiler import build

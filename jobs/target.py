@@ -8,6 +8,7 @@ What a file system raises becomes Unavailable, after three tries; what hangs, to
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -156,6 +157,21 @@ class Target:
     def _make_parent(self, name: str) -> None:
         if self._has_folders:
             self._files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
+
+
+def reach(place: str) -> str:
+    """Write, read and remove a note at a place for checkpoints; how long that took, in words.
+
+    Unavailable where the place does not answer or keeps something else, InputError where nothing knows its kind.
+    """
+    target, note = Target(place), f"lowtide-{uuid.uuid4().hex[:12]}"
+    started_s = time.monotonic()
+    target.write(note, note.encode())
+    found = target.read(note)
+    target.remove(note)
+    if found != note.encode():
+        raise Unavailable(f"{place} does not give back what was written to it")
+    return f"{place} can be written, read and cleared ({time.monotonic() - started_s:.1f} s)"
 
 
 def _open(place: str) -> tuple[Any, str]:

@@ -5,9 +5,11 @@ They need no job.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from cluster.api import Finding, diagnose, stop_local
+from cluster.api import Finding, diagnose, reach, stop_local
 from jobs.spec import InputError, LowtideError, Unavailable, seconds
 from orchestrator.cli.desk import print_json
 from orchestrator.controller import utcnow
@@ -51,9 +53,13 @@ def _site_findings(site_file: Path | None) -> list[Finding]:
     except LowtideError as fault:
         return [Finding("site", False, str(fault))]
     found = [Finding("site", True, f"zones {', '.join(site.zones)}; state in {site.state}")]
-    for what, check in (("store", _store), ("providers", _providers)):
+    checks: dict[str, Callable[[], str]] = {"store": partial(_store, site), "providers": partial(_providers, site)}
+    for zone, given in site.zones.items():
+        if given.checkpoints is not None:
+            checks[f"checkpoints of {zone}"] = partial(reach, given.checkpoints)
+    for what, check in checks.items():
         try:
-            found.append(Finding(what, True, check(site)))
+            found.append(Finding(what, True, check()))
         except LowtideError as fault:
             found.append(Finding(what, False, str(fault)))
     return found
