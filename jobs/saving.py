@@ -16,7 +16,7 @@ from jobs.patience import GivenUp, Pulse, bounded
 from jobs.spec import Unavailable
 
 _LOOK_S = 1.0
-_TORCH_SAYS = ("PytorchStreamWriter", "unexpected pos", "inline_container")
+_TORCH_SAYS = ("PytorchStreamWriter", "unexpected pos", "inline_container", "write(): fd")
 """What torch says of a disk that takes no more, in a RuntimeError."""
 
 
