@@ -112,7 +112,7 @@ def _seat(order: SegmentOrder, folder: Path | None) -> Any:
         node=ray.get_runtime_context().get_node_id(),
         folder=folder or Path(order.spec.script.folder or "."),
         gpus=tuple(str(gpu) for gpu in ray.get_gpu_ids()) if order.spec.workers.gpus else (),
-        env={name: value for name, value in order.spec.env.items() if name == "PYTHONPATH"},
+        env={name: value for name, value in order.spec.env.items() if name.startswith("PYTHON")},
     )
 
 

@@ -13,13 +13,14 @@ from torch.distributed import DistError, TCPStore  # type: ignore[attr-defined]
 from jobs.group import Group
 
 TIMEOUT = timedelta(seconds=60)
+_PEER = "the script of another rank failed first, or rank 0 is gone: connection closed by peer"
 
 
 class PeerFailed(RuntimeError):
     """The script of another rank failed first; that rank tells the cause."""
 
-    def __init__(self) -> None:
-        super().__init__("the script of another rank failed first, or rank 0 is gone: connection closed by peer")
+    def __init__(self, text: str = _PEER) -> None:
+        super().__init__(text)
 
 
 class Board:

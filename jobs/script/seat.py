@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 HOOK = Path(__file__).resolve().parents[1] / "hook"
 """The folder that holds lowtide.py and nothing else, so that no module of ours shadows one of the script's."""
 
+_OURS_ALONE = ("LOWTIDE_", "PYTHON")
+"""The worker's Python is kept off folders such as the script's (PYTHONSAFEPATH); the script's is not."""
+
 
 @dataclass(frozen=True)
 class Seat:
@@ -54,7 +57,7 @@ def environment(place: Place, seat: Seat, group: Group) -> dict[str, str]:
     ports = group.first(lambda: str(_free_port()))
     here = sorted((local_rank, gpus) for node, local_rank, gpus in everyone if node == seat.node)
     nodes = list(dict.fromkeys(node for node, _, _ in everyone))
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("LOWTIDE_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS_ALONE)}
     path = [str(HOOK), *filter(None, [seat.env.get("PYTHONPATH")])]
     return {
         **inherited,
