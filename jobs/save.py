@@ -5,8 +5,12 @@ The loop in jobs.train begins one when it is due, and finishes it at the first c
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+import os
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,8 +32,10 @@ class _Write:
 
     step: int
     partial: Path
-    sealed: Future[dict[str, Sealed]]
-    """What this rank wrote."""
+    beside: Future[dict[str, Sealed]] | None
+    """Under way in the writer's thread; None where it is written when it is finished."""
+    sealed: Callable[[], dict[str, Sealed]]
+    """What this rank wrote; waits for it."""
 
 
 class Saver:
@@ -37,7 +43,7 @@ class Saver:
 
     def __init__(self, group: Group, place: Place, shelf: Shelf, parts: Parts) -> None:
         self._group, self._place, self._shelf, self._parts = group, place, shelf, parts
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lowtide-save")
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lowtide-save", initializer=_give_way)
         self._write: _Write | None = None
 
     @property
@@ -48,7 +54,7 @@ class Saver:
     @property
     def is_written(self) -> bool:
         """Whether this rank has written its part of the one in flight, or has failed to."""
-        return self._write is not None and self._write.sealed.done()
+        return self._write is not None and self._write.beside is not None and self._write.beside.done()
 
     def begin(self, engine: Engine, meta: Mapping[str, Any], room_bytes: int, beside: bool) -> None:
         """Take the state as it is now: into host memory where it is written `beside` the training, else to files.
@@ -67,7 +73,9 @@ class Saver:
         with self._parts.time("copy" if beside else "checkpoint"):
             self._group.first(prepare)
             engine.save(folder, partial.name, beside)  # not by group.each: a rank that fails inside must end, not wait
-        self._write = _Write(step, partial, self._pool.submit(self._finish_files, engine, partial))
+        under_way = self._pool.submit(self._finish_files, engine, partial) if beside else None
+        sealed = under_way.result if under_way is not None else functools.partial(self._finish_files, engine, partial)
+        self._write = _Write(step, partial, under_way, sealed)
 
     def finish(self, waits: bool) -> Published:
         """Publish the one in flight, once every rank has written; `waits`: training does, so it is timed apart.
@@ -77,7 +85,7 @@ class Saver:
         assert self._write is not None
         write, self._write = self._write, None
         with self._parts.time("checkpoint" if waits else "copy"):
-            shares = self._group.each(write.sealed.result)
+            shares = self._group.each(write.sealed)
         with self._parts.time("publish" if waits else "copy"):
             sealed = {name: file for share in shares for name, file in share.items()}
             return self._group.first(lambda: self._publish(write, sealed))
@@ -94,3 +102,9 @@ class Saver:
     def _publish(self, write: _Write, sealed: dict[str, Sealed]) -> Published:
         rest = checkpoint.unsealed(write.partial, sealed)  # DeepSpeed writes some files itself, offloaded tensors say
         return self._shelf.publish(write.step, sealed | checkpoint.seal_files(write.partial, rest))
+
+
+def _give_way() -> None:
+    """Let training have the processor first; the threads that this one starts give way, too."""
+    with suppress(OSError, AttributeError):  # where the system has no niceness of threads, they share evenly
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
