@@ -163,7 +163,8 @@ class RankWatch:
         if name == "train" and not self._trains:
             self._trains = True
             if is_refused(self._order):  # every rank has told by now: half a limit is no way to run
-                register(replace(self._order, power_limit_w=None), self._rank)
+                self._order = replace(self._order, power_limit_w=None)  # and what was told of it stands
+                register(self._order, self._rank)
         if self._meter is not None:
             self._meter.mark(self._order.segment_id, self._rank, name)
         if self._link is not None:

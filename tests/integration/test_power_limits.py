@@ -94,13 +94,12 @@ class Site:
 
     def watch(self, segment_id: str, until: Callable[[SegmentView], bool]) -> SegmentView:
         """The first view of the segment for which `until` holds."""
-
-        def seen() -> SegmentView | None:
-            view = self.cluster.observe([segment_id])[segment_id]
-            assert until(view) or view.status not in ("ended", "lost"), "".join(self.cluster.logs(segment_id))
-            return view if until(view) else None
-
-        return wait(seen, f"{segment_id} did not come so far")
+        until_s = time.monotonic() + WITHIN_S
+        while not until(view := self.cluster.observe([segment_id])[segment_id]):
+            if view.status in ("ended", "lost") or time.monotonic() > until_s:
+                raise AssertionError(f"{view}\n{''.join(self.cluster.logs(segment_id))}")
+            time.sleep(0.3)
+        return view
 
     def kill(self, name: str) -> int:
         """`kill -9` of this Ray's process whose actor class has that name; its pid."""
