@@ -28,6 +28,7 @@ BENCHES = {
     "startup": "startup",
     "reading": "reading",
     "passes": "passes",
+    "scale": "scale",
     "metering": "metering",
     "markers": "markers",
     "moving": "moving",
