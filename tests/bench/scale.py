@@ -44,7 +44,7 @@ T0 = datetime(2026, 3, 2, 17, 0, 10, tzinfo=timezone.utc)
 """An evening: most jobs wait for the night or the next noon."""
 EVERY = timedelta(seconds=15)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
-MOST_PASSES, LEAST_PASSES = 60, 8
+MOST_PASSES, LEAST_PASSES, NEWEST = 60, 8, 50
 STEADY = 12
 """Passes, three minutes of the clock."""
 _AT_ONCE = 500
@@ -145,9 +145,9 @@ class Fleet:
                 facts.add_current(session, forecast, self.now)
 
     def until_all_stand(self) -> int:
-        """Passes until nobody is left who was not considered, and a few more."""
+        """Passes until nobody but the newest is left who was not considered."""
         passes = 0
-        while passes < MOST_PASSES and not (passes >= LEAST_PASSES and self.counted()["queued"] <= 2 * self._arrive):
+        while passes < LEAST_PASSES or (passes < MOST_PASSES and self.counted()["queued"] > NEWEST * self._arrive):
             self.one_s()
             passes += 1
         return passes
