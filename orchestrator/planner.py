@@ -114,7 +114,7 @@ class Planner:
 
     def _plan(self, found: Shared, seen: Look, row: FleetRow | None, at_edge: bool) -> None:
         """Plan the fleet, or what has changed of it, and write that."""
-        from orchestrator.fleet import plan_fleet, replan, ruled
+        from orchestrator.fleet import plan_fleet, replan, reserved, ruled
 
         kind, problems = found.kind, {member.job_id: member.problem for member in found.members}
         each = {member.job_id: made_from(member, self._window_end) for member in found.members}
@@ -123,15 +123,16 @@ class Planner:
         if kept is None and row is not None and row.made_from == whole and self._stand(found, each, seen, at_edge):
             self._check(row, seen.now)
             return
+        fleet = reserved(found.fleet)
         try:
             if kept is None:
-                changed, planned = set(each), plan_fleet(found.fleet)
+                changed, planned = set(each), plan_fleet(fleet)
             else:
                 changed = self._changed(found, each, kept, at_edge)
-                planned = replan(kept.plan, found.fleet, changed)
+                planned = replan(kept.plan, fleet, changed)
                 # Where all were planned anew, all are to be looked at.
                 changed = changed if planned.state.cells is kept.plan.state.cells else set(each)
-            planned = ruled(planned, found.fleet.jobs, problems, changed)
+            planned = ruled(planned, fleet.jobs, problems, changed)
         except InputError as fault:
             log.warning("%s", fault)
             self._part(kind, seen, {kind: row} if row is not None else {})
@@ -220,7 +221,7 @@ def beside(
 
     Nothing is stored. None where there is room for all: its own plan is then the one that it would get.
     """
-    from orchestrator.fleet import plan_fleet, ruled
+    from orchestrator.fleet import plan_fleet, reserved, ruled
 
     with store.read() as session:
         seen, shown = look(session, site, now), fleets.capacities(session)
@@ -230,7 +231,7 @@ def beside(
     if found is None or new not in found.members:
         return None
     problems = {member.job_id: member.problem for member in found.members}
-    made = ruled(plan_fleet(found.fleet), found.fleet.jobs, problems, set(problems))
+    made = ruled(plan_fleet(reserved(found.fleet)), found.fleet.jobs, problems, set(problems))
     missed = [spec.name if job_id == _NEW else job_id for job_id in made.missed]
     return made.plans[_NEW], fleets.figures(len(problems), made.emissions_g, made.bound_g, missed)
 

@@ -51,11 +51,13 @@ class Effort:
         self._over_s = time.monotonic() + looking_s
         self.put_off = set[str]()
         """Jobs whose turn to be planned has not come."""
+        self.planned = 0
+        """How many were; one is in any pass, be it ever so slow."""
 
     @property
     def spent(self) -> bool:
         """True once the pass has planned long enough."""
-        return time.monotonic() >= self._until_s
+        return self.planned > 0 and time.monotonic() >= self._until_s
 
     @property
     def over(self) -> bool:
@@ -203,6 +205,7 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
         if effort.spent:
             effort.put_off.add(job.id)
             return standing, job.planned_for
+        effort.planned += 1
     return _observing(job, framing, problem, plan(problem, framing.spec.carbon.policy)), planned_for
 
 

@@ -53,7 +53,13 @@ class Member:
         """Whether the fleet planner is to say when it runs."""
         options = self.problem.zones.values()
         can_run = any(point.steps_per_s > 0 for option in options for point in option.points)
-        return self.spec.carbon.policy == TOGETHER and self.problem.work_steps > 0 and can_run
+        # What cannot save is never stopped: it takes its room once it runs.
+        return self.spec.carbon.policy == TOGETHER and self.problem.work_steps > 0 and can_run and not self.is_blind
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether it runs to its end once started, whatever a plan says."""
+        return self.spec.is_blind()
 
     def each(self, kind: Kind) -> int:
         """What one worker takes, in GPUs or thousandths of CPUs."""

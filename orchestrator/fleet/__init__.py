@@ -5,7 +5,8 @@ The controller acts on each job's Plan as on one that was made for the job alone
 
 from orchestrator.fleet.problem import Capacity, Fleet, FleetJob, FleetZone
 from orchestrator.fleet.replan import plan_fleet, replan
-from orchestrator.fleet.rules import ruled, within
+from orchestrator.fleet.reserve import reserved
+from orchestrator.fleet.rules import ruled
 from orchestrator.fleet.state import FleetPlan
 
-__all__ = ["Capacity", "Fleet", "FleetJob", "FleetPlan", "FleetZone", "plan_fleet", "replan", "ruled", "within"]
+__all__ = ["Capacity", "Fleet", "FleetJob", "FleetPlan", "FleetZone", "plan_fleet", "replan", "reserved", "ruled"]

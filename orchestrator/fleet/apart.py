@@ -6,7 +6,7 @@ The fleet first plans such a job as if it had no rules, so that it gets its shar
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from orchestrator.fleet.room import PARTS, Market, take
 from orchestrator.fleet.state import FleetPlan, State, Taken
 from orchestrator.plan.problem import Plan
 
+_EVER = timedelta(days=3650)
 Spans = tuple[tuple[datetime, datetime], ...]
 
 
@@ -82,6 +83,8 @@ def _full(state: State, job: FleetJob, gpus: int) -> dict[str, Spans]:
             edges = np.flatnonzero(np.diff(lacks, prepend=0, append=0))
             moments = [cells.moment(_part_s(cells, int(edge))) for edge in edges]
             found[zone] = tuple(zip(moments[::2], moments[1::2], strict=True))
+            if cells.gpus[index, -1] < gpus:  # and nobody knows of more that are to come
+                found[zone] += ((cells.moment(cells.end_s), cells.moment(cells.end_s) + _EVER),)
     return found
 
 

@@ -4,7 +4,7 @@ In: a Fleet. Out: a State, in which every job has its slots or is known to be la
 
 Where everyone's deadline can be met the order of settling is for grams alone: wide jobs with little slack first, as
 they are the hardest to fit. Where it cannot, jobs are settled by priority and then by how long they have waited, and
-none later in that order takes anything from one before it.
+none later in that order takes anything from one before it; those who are in time so are then settled for grams again.
 """
 
 from __future__ import annotations
@@ -98,8 +98,11 @@ class Solve:
         if not self._all_in_time(relaxed, able):
             self._settled_by_priority(able)
             able = np.flatnonzero(self.uses.planned)
-            self._relaxed(able)
-            self._improve(able)
+            kept = self.uses, self.market
+            # Now that it is settled who is in time, their order is for grams alone, too, where that leaves nobody over.
+            if not self._all_in_time(self._relaxed(able), able):
+                self.uses, self.market = kept
+                self._improve(able)
         return [job for job in range(len(self.fleet.jobs)) if not self.uses.planned[job]]
 
     def _all_in_time(self, relaxed: Relaxation, able: Ints) -> bool:
@@ -107,7 +110,7 @@ class Solve:
         bound_g = float(self.job_g[able].sum()) - self.rent_g
         best, best_g = None, float("inf")
         for power, spare in _ATTEMPTS[: max(1, min(len(_ATTEMPTS), _JOBS_SETTLED // max(1, len(able))))]:
-            self.uses, self.market = uses(self.rows), market(self.cells, self.worth)
+            self.uses, self.market = uses(self.rows), market(self.cells, self.worth.copy())
             if not self._settled(relaxed.copy(), self._hardest_first(able, power), spare):
                 break  # where one way leaves jobs over, time is better spent on who is to be late
             self._improve(able)
@@ -122,8 +125,7 @@ class Solve:
         return True
 
     def _improve(self, able: Ints) -> None:
-        self.market.worth[:] = self.worth
-        for share in _SHARES:
+        for share in _SHARES:  # of what GPUs are worth now that all are settled
             improve(self.rows, self.uses, self.random.permutation(able), self.market, share, self.dearest, self.desk)
 
     def _relaxed(self, able: Ints) -> Relaxation:
@@ -161,7 +163,7 @@ class Solve:
         """From nothing again, in an order in which none takes from one before it."""
         jobs = self.fleet.jobs
         self.uses = uses(self.rows)
-        self.market = market(self.cells, self.worth)
+        self.market = market(self.cells, self.worth.copy())
         for priority in sorted({jobs[row].priority for row in able}, reverse=True):
             rows = [row for row in able.tolist() if jobs[row].priority == priority]
             rows.sort(key=lambda row: (_since(jobs[row]), jobs[row].job_id))
@@ -184,6 +186,7 @@ class Solve:
         if any(self.spares):  # the bound is for plans that are done by the deadlines themselves
             whole = table(self.cells, dict(self.fleet.zones), jobs, self.levels).rows
             _, self.job_g = Relaxation(self.cells, whole).bound(self.worth)
+        self.market.worth[:] = self.worth  # with which the bound is proven
         book = Book(jobs, self.table, self.uses, np.maximum(self.job_g, 0.0), False)
         where = {job.job_id: (0, row) for row, job in enumerate(jobs)}
         fleet = self.fleet

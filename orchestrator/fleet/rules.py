@@ -36,6 +36,7 @@ def ruled(
     apart = Apart(planned, jobs)
     for job in sorted(asked, key=lambda job: (-job.priority, _since(job), job.job_id)):
         problem, before = problems[job.job_id], planned.plans[job.job_id]
+        problem = replace(problem, spare_s=max(problem.spare_s, job.spare_s))
         made = _planned(problem, apart.full(job.job_id)) if problem.work_steps > 0 else None
         if made is not None and (job.job_id in by_rule or _is_better(made, before)):
             apart.put(job.job_id, made)

@@ -4,10 +4,11 @@ In: a Setting with GPUs, Tasks, a policy. Out: an Outcome for each task.
 
 A job is known from its submission on. Then, and where a forecast is planned by at each slot's edge too, plans are made
 with what is left to do; what runs goes on without a start. `optimal` is the fleet planner, which plans everything anew
-at the edges of slots and between them only whom has come. By any other policy each job plans alone: by priority, then
-by submission, within the GPUs that those before it leave. A job then sees a zone in the slots in which as many GPUs are
-left as it takes at its widest; of the plans for each limit on its width it takes the one that emits least, and where
-none is in time it runs whenever there is room, at the fixed width that ends soonest.
+at the edges of slots and between them only whom has come, and keeps time for those to come. By any other policy each
+job plans alone: by priority, then by submission, within the GPUs that those before it leave. A job then sees a zone in
+the slots in which as many GPUs are left as it takes at its widest; of the plans for each limit on its width it takes
+the one that emits least, and where none is in time it runs whenever there is room, at the fixed width that ends
+soonest.
 """
 
 from __future__ import annotations
@@ -166,11 +167,12 @@ class _Together:
         return self._is_patched or not self.setting.foresees
 
     def plan(self, live: Live) -> Mapping[int, Slots]:
-        from orchestrator.fleet import Fleet, plan_fleet, replan
+        from orchestrator.fleet import Fleet, plan_fleet, replan, reserved
 
         now = min(walk.now for walk in live.values())
         jobs = {_name(number): job_of(walk, _name(number)) for number, walk in live.items()}
-        fleet = Fleet(now, self.zones, tuple(jobs.values()), self.setting.slot_s)
+        # Nobody knows who is to come.
+        fleet = reserved(Fleet(now, self.zones, tuple(jobs.values()), self.setting.slot_s))
         at_edge = next_slot(now - timedelta(microseconds=1), self.setting.slot_s) == now
         self._is_patched = not at_edge and self._made is not None
         if self._is_patched and self._made is not None:

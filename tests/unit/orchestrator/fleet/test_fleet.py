@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.fleet import Capacity, Fleet, FleetJob, FleetPlan, plan_fleet, replan
+from orchestrator.fleet import Capacity, Fleet, FleetJob, FleetPlan, plan_fleet, replan, reserved, ruled
+from orchestrator.fleet.reserve import SHARE, busy
 from orchestrator.plan import Current, OperatingPoint, plan
 from tests.unit.orchestrator.fleet.fleets import HOUR_S, T0, at, fleet, job, least_g, most_used, work_done, zone
 
@@ -220,3 +221,70 @@ def test_a_late_job_goes_on_in_its_next_window() -> None:
     assert all(slot.start < slot.end for slot in made.slots)
     assert [slot.start.day for slot in made.slots] == [1, 2, 3]
     assert work_done(late, made) == pytest.approx(4 * HOUR_S)
+
+
+def test_a_busy_fleet_is_done_before_its_deadlines_where_it_can_be() -> None:
+    asked = fleet({"A": zone([300.0, 200.0, 300.0, 100.0], 1)}, [job(name, ["A"], 1.0, 4.0) for name in "abc"])
+    assert busy(asked) == pytest.approx(0.75)
+    plain, early = plan_fleet(asked), plan_fleet(reserved(asked))
+    assert max(made.finish_at for made in plain.plans.values()) == at(4 * HOUR_S)
+    assert max(made.finish_at for made in early.plans.values()) <= at(4 * HOUR_S - SHARE * 3 * HOUR_S)
+    assert early.bound_g <= plain.emissions_g, "the bound is that of plans which use all the time there is"
+    full = replace(asked, jobs=tuple(replace(each, work_steps=4 / 3 * HOUR_S) for each in asked.jobs))
+    assert not plan_fleet(reserved(full)).missed, "time to spare yields to a deadline"
+    half = replace(asked, jobs=asked.jobs[:2])
+    assert reserved(half) == half, "who has room enough waits for the cleanest hour"
+
+
+@SHORT
+@given(fleets(pause_s=120.0, whole=False), st.floats(0.0, 0.5))
+def test_time_to_spare_breaks_no_promise(asked: Fleet, share: float) -> None:
+    spare = tuple(replace(each, spare_s=share * HOUR_S * 3) for each in asked.jobs)
+    planned = plan_fleet(replace(asked, jobs=spare))
+    keeps_its_word(asked, planned)
+    assert len(planned.missed) <= len(plan_fleet(asked).missed)
+
+
+def test_power_limits_are_points_like_any_other() -> None:
+    points = (OperatingPoint(1, 1.0, 400.0), OperatingPoint(1, 0.9, 300.0, 250))
+    asked = fleet({"A": zone([100.0] * 6, 1)}, [job("slow", ["A"], 1.0, 6.0, points=points)])
+    assert [slot.mode for slot in plan_fleet(asked).plans["slow"].slots] == [(1, 250)]
+    hasty = fleet({"A": zone([100.0] * 6, 1)}, [job("fast", ["A"], 1.0, 1.0, points=points)])
+    assert [slot.mode for slot in plan_fleet(hasty).plans["fast"].slots] == [(1, None)]
+
+
+def test_what_runs_goes_on_without_a_start_when_it_is_planned_anew_between_edges() -> None:
+    jobs = [job(f"j{i}", ["A"], 1.0, 9.0, pause_s=600.0, started=True) for i in range(6)]
+    planned = plan_fleet(fleet({"A": zone([100.0] * 12, 1)}, jobs))
+    first = min(jobs, key=lambda each: planned.plans[each.job_id].slots[0].start)
+    now = replace(
+        fleet({"A": zone([100.0] * 12, 1)}, jobs),
+        now=at(0.5 * HOUR_S),
+        jobs=tuple(
+            replace(each, current=Current("A", 1), work_steps=0.6 * HOUR_S, not_before=None) if each is first else each
+            for each in jobs
+        ),
+    )
+    made = replan(planned, now, [first.job_id]).plans[first.job_id]
+    assert made.slots[0].start == now.now
+    assert made.finish_at == at(1.1 * HOUR_S)
+
+
+@SHORT
+@given(fleets(pause_s=120.0, whole=False, most=6))
+def test_rules_of_single_jobs_are_kept_within_what_is_left(asked: Fleet) -> None:
+    problems = {each.job_id: replace(asked.problem(each), max_pauses=0, min_run_s=1800.0) for each in asked.jobs[::2]}
+    problems |= {each.job_id: asked.problem(each) for each in asked.jobs[1::2]}
+    plain = plan_fleet(asked)
+    planned = ruled(plain, asked.jobs, problems, set(problems))
+    for name, there in asked.zones.items():
+        assert there.gpus is None or most_used(asked, planned, name) <= there.gpus
+    for each in asked.jobs:
+        made = planned.plans[each.job_id]
+        if problems[each.job_id].max_pauses == 0 and made is not plain.plans[each.job_id]:
+            assert all(a.end == b.start for a, b in zip(made.slots, made.slots[1:], strict=False))
+        if made.slots:
+            assert work_done(each, made) >= each.work_steps * (1 - 1e-6) - 1e-3
+    again = replan(planned, asked, [asked.jobs[0].job_id])
+    for name, there in asked.zones.items():
+        assert there.gpus is None or most_used(asked, again, name) <= there.gpus

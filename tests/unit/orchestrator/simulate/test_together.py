@@ -24,7 +24,7 @@ def shared(gpus: int, told: list[float | None] | None = None) -> Setting:
 
 @pytest.mark.parametrize("policy", ["slots", "optimal"])
 def test_two_jobs_share_the_clean_hours_of_one_gpu(policy: str) -> None:
-    ran = follow_fleet(shared(1), [task(4, 1), task(4, 1)], policy)
+    ran = follow_fleet(shared(1), [task(5, 1), task(5, 1)], policy)
     assert sorted(hours(each) for each in ran) == [[(2, 3, "A", 1)], [(3, 4, "A", 1)]]
 
 
@@ -71,7 +71,7 @@ def test_what_is_too_wide_for_every_zone_is_refused() -> None:
 
 
 def test_a_bound_is_proven_with_foresight_alone() -> None:
-    tasks = [task(4, 1), task(4, 1)]
+    tasks = [task(5, 1), task(5, 1)]
     proven = simulate(shared(1), tasks, ["now", "optimal"]).fleet
     assert proven is not None and proven.bound_g is not None and proven.gap_percent is not None
     assert proven.bound_g == pytest.approx(3, rel=1e-3)
