@@ -20,7 +20,7 @@ from tests.integration.conftest import Opening
 
 pytestmark = pytest.mark.timeout(900)
 
-STEPS = 900
+STEPS = 600
 SECRET = "a-secret-of-nobody-but-this-test"
 TIDE = """
 import hashlib, json, os, time
