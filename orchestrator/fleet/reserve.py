@@ -33,28 +33,36 @@ def reserved(fleet: Fleet) -> Fleet:
     part = SHARE * min(1.0, max(0.0, (busy(fleet) - CALM) / (BUSY - CALM)))
     if part <= 0:
         return fleet
-    jobs = tuple(replace(job, spare_s=max(job.spare_s, part * slack_s(fleet, job))) for job in fleet.jobs)
+    jobs = tuple(
+        replace(job, spare_s=max(job.spare_s, part * slack_s(fleet, job))) if _is_limited(fleet, job) else job
+        for job in fleet.jobs
+    )
     return replace(fleet, jobs=jobs)
 
 
 def busy(fleet: Fleet) -> float:
-    """The share of all GPUs that the jobs need, each as many as do its work just by its deadline; 0 without a limit.
+    """The share of GPUs that the jobs need, each as many as do its work just by its deadline; 0 without a limit.
 
-    What a real-time scheduler calls the density of its tasks (Liu, "Real-Time Systems", 2000).
+    Jobs that may run where there is no limit need none of the others. What a real-time scheduler calls the density of
+    its tasks (Liu, "Real-Time Systems", 2000).
     """
-    limits = [zone.gpus for zone in fleet.zones.values()]
-    there = sum(limit for limit in limits if limit is not None)
-    if None in limits or there <= 0:
-        return 0.0
+    there = sum(zone.gpus for zone in fleet.zones.values() if zone.gpus is not None)
     needed = 0.0
     for job in fleet.jobs:
+        if there <= 0 or not _is_limited(fleet, job):
+            continue
         points = [point for options in job.points.values() for point in options if point.steps_per_s > 0]
         left_s = (job.deadline - fleet.now) / timedelta(seconds=1)
         if points:
             gpu_s = min(point.workers / point.steps_per_s for point in points) * job.work_steps * job.gpus_per_worker
             most = max(point.workers for point in points) * job.gpus_per_worker
             needed += min(float(most), gpu_s / left_s) if left_s > 0 else most
-    return needed / there
+    return needed / there if there > 0 else 0.0
+
+
+def _is_limited(fleet: Fleet, job: FleetJob) -> bool:
+    """Whether every zone where the job may run has a limit."""
+    return all(fleet.zones[zone].gpus is not None for zone in job.points)
 
 
 def slack_s(fleet: Fleet, job: FleetJob) -> float:

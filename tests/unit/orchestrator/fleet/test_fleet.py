@@ -234,6 +234,10 @@ def test_a_busy_fleet_is_done_before_its_deadlines_where_it_can_be() -> None:
     assert not plan_fleet(reserved(full)).missed, "time to spare yields to a deadline"
     half = replace(asked, jobs=asked.jobs[:2])
     assert reserved(half) == half, "who has room enough waits for the cleanest hour"
+    ways = {zone: asked.jobs[0].points["A"] for zone in "AB"}
+    free = replace(asked, zones={**asked.zones, "B": replace(asked.zones["A"], gpus=None)})
+    free = replace(free, jobs=tuple(replace(each, points=ways) for each in asked.jobs))
+    assert busy(free) == 0 and reserved(free) == free
 
 
 @SHORT
