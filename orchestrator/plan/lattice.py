@@ -185,9 +185,7 @@ def _openness(problem: Problem, edge_us: npt.NDArray[np.int64]) -> Flags:
     return is_open
 
 
-def _fullness(
-    problem: Problem, full: Sequence[tuple[datetime, datetime]], edge_us: npt.NDArray[np.int64]
-) -> Flags:
+def _fullness(problem: Problem, full: Sequence[tuple[datetime, datetime]], edge_us: npt.NDArray[np.int64]) -> Flags:
     found = np.zeros(len(edge_us) - 1, dtype=np.bool_)
     for start, end in full:
         found |= (edge_us[:-1] >= offset_us(problem, start)) & (edge_us[1:] <= offset_us(problem, end))
