@@ -16,6 +16,8 @@ from jobs.spec.errors import Unavailable
 
 VARIABLE = "LOWTIDE_ORDER"
 """Environment variable that carries the order to the segment's driver."""
+ADDRESS = "LOWTIDE_GCS"
+"""Environment variable with the GCS address of the Ray that the segment is a job of."""
 SUBMITTED_AT = "LOWTIDE_SUBMITTED_AT"
 """Environment variable with the time of submission, in seconds since the epoch."""
 TRACEBACK = "lowtide_traceback"

@@ -22,7 +22,7 @@ from typing import Any
 from cluster.api import Desire, Gauge, MeterRow, Node, SegmentOrder, SegmentResult, SegmentView
 from cluster.attachment import Attachment
 from cluster.labels import ZONE
-from cluster.order import SUBMITTED_AT, VARIABLE, code_path, read_result, result_path, write_order
+from cluster.order import ADDRESS, SUBMITTED_AT, VARIABLE, code_path, read_result, result_path, write_order
 from jobs.spec.code import place
 from jobs.spec.errors import Unavailable
 from jobs.spec.units import iso
@@ -152,7 +152,7 @@ class RayCluster:
             submission_id=order.segment_id,
             entrypoint=f"exec {sys.executable} -I -m cluster.segment",  # exec: a stop must reach Python, not a shell
             entrypoint_label_selector={ZONE: order.zone},
-            runtime_env={"env_vars": _environment(order)},
+            runtime_env={"env_vars": {**_environment(order), ADDRESS: self.address}},
             metadata={
                 "job": order.job_id,
                 "name": order.spec.name,

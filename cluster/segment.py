@@ -23,7 +23,7 @@ from cluster.cap import with_cap
 from cluster.drain import DrainWatch
 from cluster.failure import failure_of
 from cluster.labels import selector
-from cluster.order import SUBMITTED_AT, VARIABLE, leave_result, read_order, result_path
+from cluster.order import ADDRESS, SUBMITTED_AT, VARIABLE, leave_result, read_order, result_path
 
 DRIVER_RANK = -1
 
@@ -55,8 +55,10 @@ def _attach() -> None:
 
     from cluster.control import NAMESPACE
 
+    # Where a host has several Rays, the RAY_ADDRESS that Ray gives its jobs may be another one's.
+    address = os.environ.get(ADDRESS)
     # As a client's job, Ray does not put the working directory on the workers' module path.
-    ray.init(namespace=NAMESPACE, job_config=JobConfig(_client_job=True), logging_level="warning")
+    ray.init(address, namespace=NAMESPACE, job_config=JobConfig(_client_job=True), logging_level="warning")
 
 
 def _on_sigterm(order: SegmentOrder) -> None:
