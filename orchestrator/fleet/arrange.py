@@ -55,6 +55,12 @@ def arrange(fleet: Fleet) -> State:
         solve = Solve(fleet, cells, levels, spares, worth)
         late = solve.plan()
         closer = [job for job in late if spares[job] > 0]
+        if late and not closer and any(spares):
+            # Somebody may be late for another's time to spare.
+            bare = [0.0] * len(spares)
+            other = Solve(fleet, cells, levels, bare, solve.worth)
+            if len(still := other.plan()) < len(late):
+                solve, late, spares = other, still, bare
         higher = [job for job in late if levels[job] < OUTSIDE and _has_bounds(fleet.jobs[job]) and spares[job] <= 0]
         if not closer and not higher:
             return solve.state(late)
