@@ -176,17 +176,20 @@ def _current(running: Segment, now: datetime) -> Current:
 
 
 def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effort) -> tuple[Plan | None, str | None]:
-    """A new plan, and a digest of what it was made from; for a job that waits, the standing one while that is so.
+    """A new plan, and a digest of what it was made from; the standing one while that is so.
 
-    A plan goes on along its own way, so making it anew from the same facts says nothing new. When a new forecast makes
-    a thousand waiting jobs plan anew, they take their turns over several passes; a running job never waits. A job that
-    is planned together with others keeps that plan, running or not, while its planner sees to it.
+    A plan goes on along its own way, so making it anew from the same facts says nothing new; that of a running job is
+    made anew in each slot, for how far the job has come. When a new forecast makes a thousand jobs plan anew, they take
+    their turns over several passes. A job that is planned together with others keeps that plan, running or not, while
+    its planner sees to it.
     """
     if (fleets := _of_fleet(look, job)) is not None:
         return fleets, job.planned_for
     zones = sorted(problem.zones)
+    current = framing.current
+    runs = (current.zone, current.mode, int(look.now.timestamp() // problem.slot_s)) if current is not None else None
     made_from = (
-        framing.step,
+        framing.step if current is None else runs,
         framing.steps,
         framing.modes,
         look.told_of[job.likeness],
@@ -196,16 +199,15 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
         framing.emitted_g,
     )
     planned_for = digest((made_from, [(zone, look.versions[zone]) for zone in zones]))
-    if framing.current is None:
-        standing = read(job.plan) if job.plan is not None else None
-        if standing is not None and standing.finish_at <= look.now:
-            standing = None
-        if standing is not None and job.planned_for == planned_for:
-            return standing, planned_for
-        if effort.spent:
-            effort.put_off.add(job.id)
-            return standing, job.planned_for
-        effort.planned += 1
+    standing = read(job.plan) if job.plan is not None else None
+    if standing is not None and standing.finish_at <= look.now:
+        standing = None
+    if standing is not None and job.planned_for == planned_for:
+        return standing, planned_for
+    if effort.spent and (current is None or (standing is not None and standing.at(look.now) is not None)):
+        effort.put_off.add(job.id)
+        return standing, job.planned_for
+    effort.planned += 1
     return _observing(job, framing, problem, plan(problem, framing.spec.carbon.policy)), planned_for
 
 
