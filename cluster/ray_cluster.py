@@ -152,7 +152,7 @@ class RayCluster:
             submission_id=order.segment_id,
             entrypoint=f"exec {sys.executable} -I -m cluster.segment",  # exec: a stop must reach Python, not a shell
             entrypoint_label_selector={ZONE: order.zone},
-            runtime_env={"env_vars": {**_environment(order), ADDRESS: self.address}},
+            runtime_env={"env_vars": {**_environment(order), **self._where}},
             metadata={
                 "job": order.job_id,
                 "name": order.spec.name,
@@ -164,6 +164,14 @@ class RayCluster:
                 "checkpoints": order.checkpoints,
             },
         )
+
+    @property
+    def _where(self) -> dict[str, str]:
+        """Variables that name this Ray: on a host that has, or had, others, Ray's own search may find one of these.
+
+        Ray Train's actors then wait for one that is long gone, at the end of every segment.
+        """
+        return {ADDRESS: self.address, "RAY_API_SERVER_ADDRESS": self.dashboard_url}
 
     def _job(self, segment_id: str) -> JobDetails | None:
         """What Ray knows of the job; None where it knows none of that name."""
