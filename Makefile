@@ -25,7 +25,7 @@ check: $(STAMP)  ## exactly what CI checks
 	$(BIN)/lint-imports
 
 test: $(STAMP)   ## unit tests first: they fail in seconds
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest tests/unit -n 2
 	$(BIN)/python -m pytest tests/integration tests/faults
 
 faults: $(STAMP) ## fifty rounds of faults while jobs train on a cluster of several nodes; SEED and ROUNDS choose others

@@ -146,7 +146,7 @@ def planned(site: Lowtide, replays: dict[str, Replay], trained: dict[int, tuple[
     """The site after `lowtide run` has driven a job, measured before, whose grid turned dirty for a while."""
     with site.store.read() as session:
         learned = learn(session, site.job(trained[2][1]).likeness)
-    steps = round(TRAIN_S * learned.points[2].steps_per_s)
+    steps = round(TRAIN_S * learned.points[2, None].steps_per_s)
     spec = site.spec("planned", training=training(steps), carbon={"policy": "optimal", "finish_by": "30m"})
     with site.running("run", spec) as run:
         site.until(lambda: site.segments("planned"))

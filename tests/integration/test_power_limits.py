@@ -70,7 +70,7 @@ class Site:
             workers=1,
             spec=spec,
             desire=Desire(datetime.now(timezone.utc) + timedelta(minutes=20), "expired", 1),
-            slot_s=60.0,
+            slot_s=10.0,  # rows are cut at its edges: what is waited for here comes soon
             checkpoints=str(self.folder / segment_id),
             restore_from=None,
             spool=str(self.folder / "spool"),

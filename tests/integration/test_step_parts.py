@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from jobs.marks import STEP_PARTS
-from tests.integration.test_resume_bitwise import LLAMA, WORKERS, run_ranks, spec_of, told
+from tests.integration.ranks import LLAMA, run_ranks, spec_of, told
+
+WORKERS, STEPS = 2, 40
 
 CASES: dict[str, dict[str, Any]] = {
     "stage0": {"deepspeed": {"zero_optimization": {"stage": 0}}},
@@ -26,9 +28,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     corpus.write_text("".join(f"line {n} of a corpus that repeats little: {n * n}\n" for n in range(300)))
     for name, changes in CASES.items():
         (folder / name).mkdir()
-        (folder / name / "spec.json").write_text(json.dumps(spec_of(name, corpus, **changes)))
+        (folder / name / "spec.json").write_text(json.dumps(spec_of(name, corpus, STEPS, **changes)))
     # All cases in one process: marks that one engine left behind would count twice in the next.
-    run_ranks(folder, *(f"{name}:0" for name in CASES))
+    run_ranks(folder, WORKERS, *(f"{name}:0" for name in CASES))
     return folder
 
 
