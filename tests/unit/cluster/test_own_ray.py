@@ -22,9 +22,11 @@ def test_an_order_names_its_own_ray_and_the_driver_attaches_to_it(monkeypatch: p
     cluster = RayCluster.__new__(RayCluster)
     cluster._ray = SimpleNamespace(address="10.0.0.1:6379")  # type: ignore[assignment]
     cluster._jobs = SimpleNamespace(submit_job=lambda **given: submitted.update(given))  # type: ignore[assignment]
+    cluster._dashboard_url = "http://10.0.0.1:8265"
     cluster._submit(order())
     variables = submitted["runtime_env"]["env_vars"]
     assert variables[ADDRESS] == "10.0.0.1:6379"
+    assert variables["RAY_API_SERVER_ADDRESS"] == "http://10.0.0.1:8265"
 
     attached: list[Any] = []
     monkeypatch.setattr(ray, "init", lambda address=None, **given: attached.append(address))

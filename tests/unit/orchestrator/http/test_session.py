@@ -171,7 +171,9 @@ def test_waits_until_the_date_that_retry_after_says(http: Http, server: Provider
     assert time.time() >= int(until)
 
 
-@pytest.mark.parametrize("retry_after", ["3600", email.utils.formatdate(time.time() + 7200, usegmt=True)])
+@pytest.mark.parametrize(
+    "retry_after", ["3600", email.utils.formatdate(time.time() + 7200, usegmt=True)], ids=["seconds", "date"]
+)
 def test_a_longer_wait_than_allowed_is_an_outage_at_once(http: Http, server: ProviderServer, retry_after: str) -> None:
     server.on("thing", Reply({}, 429, {"Retry-After": retry_after}))
     with pytest.raises(SignalOutage, match="asks to wait") as caught:
