@@ -5,7 +5,8 @@ The orchestrator plans it; the cluster carries it; the jobs wing runs it.
 
 from jobs.spec.document import Section, parse, read_mapping
 from jobs.spec.errors import InputError, JobFault, LowtideError, StaleEpoch, Unavailable
-from jobs.spec.job import Carbon, JobSpec, Model, Policy, Workers, read_spec, resolve
+from jobs.spec.job import Carbon, JobSpec, Model, Policy, Workers
+from jobs.spec.resolve import read_spec, resolve
 from jobs.spec.units import DurationS, MassG, Moment, Utc, WorkerRange, iso, seconds, utc
 
 __all__ = [

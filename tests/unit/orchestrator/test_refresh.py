@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from cluster.api import MeterRow
-from jobs.spec import JobSpec, iso
+from jobs.spec import iso
 from orchestrator.http.session import shared
 from orchestrator.refresh import AHEAD, HISTORY, Refresher
 from orchestrator.report import build
@@ -23,18 +23,10 @@ from orchestrator.store.schema import Job, Segment
 from tests.unit.orchestrator.loopback import Asked, ProviderServer, Reply
 from tests.unit.orchestrator.signal.conftest import forecast_of, hour, stamp
 from tests.unit.orchestrator.signal.plugin import plug_in
+from tests.unit.orchestrator.specs import tiny
 
 HOUR = timedelta(hours=1)
-SPEC = JobSpec.model_validate(
-    {
-        "name": "tiny",
-        "job": "train",
-        "model": {"config": {"model_type": "llama"}},
-        "data": {"files": ["x.txt"]},
-        "training": {"steps": 10, "batch_size": 8},
-        "workers": {"gpus": 0},
-    }
-)
+SPEC = tiny()
 
 
 def shape(at: datetime) -> float:

@@ -12,6 +12,9 @@ from pathlib import Path
 
 from tests.nvml import build
 
+GPU = "GPU-00000000-0000-0000-0000-000000000000"
+"""UUID of its first GPU."""
+
 
 def environment(folder: Path, **settings: str) -> dict[str, str]:
     return {**build.environment(folder, **settings), "PYTHONPATH": os.pathsep.join(sys.path)}

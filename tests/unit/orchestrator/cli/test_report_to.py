@@ -10,22 +10,13 @@ import pytest
 import yaml
 
 from cluster.api import MeterRow
-from jobs.spec import JobSpec
 from orchestrator.store import Store, facts, jobs
 from orchestrator.store.schema import Segment
 from tests.unit.orchestrator.cli.conftest import Lowtide
+from tests.unit.orchestrator.specs import tiny
 
 pytest.importorskip("tensorboardX", reason="the extra tensorboard is not installed")
-SPEC = JobSpec.model_validate(
-    {
-        "name": "tiny",
-        "job": "train",
-        "model": {"config": {"model_type": "llama"}},
-        "data": {"files": ["x.txt"]},
-        "training": {"steps": 10, "batch_size": 8},
-        "workers": {"gpus": 0},
-    }
-)
+SPEC = tiny()
 
 
 @pytest.fixture(autouse=True)

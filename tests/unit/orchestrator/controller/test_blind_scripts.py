@@ -8,8 +8,7 @@ from datetime import timedelta
 import pytest
 
 from orchestrator.controller.decide import End, Go, decide
-from tests.unit.orchestrator.controller.test_controller import HOUR, T0, Bench
-from tests.unit.orchestrator.controller.test_controller import bench as bench
+from tests.unit.orchestrator.controller.ground import HOUR, T0, Bench
 from tests.unit.orchestrator.controller.test_decide import CASE, RUNNING, at, plan, slot
 
 

@@ -13,7 +13,7 @@ from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.site import resolve_site
 from orchestrator.store import Store, forecasts, jobs
 from tests.standin import StandInCluster
-from tests.unit.orchestrator.controller.test_controller import HOUR, T0, Bench
+from tests.unit.orchestrator.controller.ground import HOUR, T0, Bench
 
 STEP_W = {1: (1.0, 100.0), 2: (1.8, 220.0), 4: (3.2, 400.0)}
 """Steps a second and watts of all workers together, by width."""

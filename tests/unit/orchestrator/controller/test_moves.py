@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
 from cluster.api import Progress, SegmentOrder, SegmentResult, SegmentView
-from jobs.spec import JobSpec
 from orchestrator.controller.decide import Go
 from orchestrator.controller.frame import Framing, frame
 from orchestrator.controller.learn import Learned, learn
@@ -17,32 +15,12 @@ from orchestrator.controller.outlook import Outlook
 from orchestrator.controller.settle import settle
 from orchestrator.controller.write import Verdict, write_all
 from orchestrator.plan.problem import OperatingPoint, PauseCost, Stretch
-from orchestrator.site import Site
 from orchestrator.store import Store, jobs
 from orchestrator.store.schema import Event, Job, Segment
+from tests.unit.orchestrator.specs import PLACES, tiny
 
 NOW = datetime(2026, 3, 1, 6, tzinfo=timezone.utc)
-SPEC = JobSpec.model_validate(
-    {
-        "name": "tiny",
-        "job": "train",
-        "model": {"config": {"model_type": "llama"}},
-        "data": {"files": ["x.txt"]},
-        "training": {"steps": 100, "batch_size": 8},
-        "workers": {"gpus": 0},
-    }
-)
-SITE = Site.model_validate(
-    {
-        "state": Path("/state"),
-        "zones": {
-            "DE": {"provider": "demo", "checkpoints": "s3://de"},
-            "FR": {"provider": "demo", "checkpoints": "/fr"},
-            "GB": {"provider": "demo", "checkpoints": "/gb"},
-            "PL": {"provider": "demo", "checkpoints": "s3://de"},
-        },
-    }
-)
+SPEC = tiny(steps=100)
 WORKING = "/state/working/DE/tiny"
 
 
@@ -59,7 +37,7 @@ def ordered(store: Store, zone: str) -> SegmentOrder:
     """Go on in this zone; the order of the pass that begins the segment."""
     go = Go(zone, (1, None), NOW + timedelta(hours=1), "expired", "resume", "goes on")
     with store.write() as session:
-        (order,) = write_all(session, [Verdict("tiny", SPEC, go, None, None)], SITE, 1, NOW)
+        (order,) = write_all(session, [Verdict("tiny", SPEC, go, None, None)], PLACES, 1, NOW)
     assert order is not None
     return order.segment
 
@@ -122,7 +100,7 @@ def test_a_checkpoint_that_could_not_be_saved_shows_in_status_and_history_until_
             settle(session, {order.segment_id: SegmentView(order.segment_id, "running", progress)}, NOW)
         go = Go("GB", (1, None), NOW + timedelta(hours=1), "expired", "resume", "goes on")
         with store.write() as session:
-            write_all(session, [Verdict("tiny", SPEC, go, None, None)], SITE, 1, NOW)
+            write_all(session, [Verdict("tiny", SPEC, go, None, None)], PLACES, 1, NOW)
             return session.get_one(Job, "tiny").reason
 
     said = "the checkpoint of step 5 was not saved (/gb: No space left on device); that of step 3 stands"
@@ -173,8 +151,8 @@ def test_what_a_move_takes_is_measured_apart_from_a_start(store: Store) -> None:
 def test_a_move_that_nobody_has_measured_takes_its_size_over_the_bandwidth(
     zones: tuple[str, ...], bandwidth: float | None, measured_s: float, expected: float
 ) -> None:
-    de = SITE.zones["DE"].model_copy(update={"bandwidth_mb_per_s": bandwidth})
-    site = SITE.model_copy(update={"zones": {**SITE.zones, "DE": de}})
+    de = PLACES.zones["DE"].model_copy(update={"bandwidth_mb_per_s": bandwidth})
+    site = PLACES.model_copy(update={"zones": {**PLACES.zones, "DE": de}})
     point = OperatingPoint(1, 1.0, 300.0)
     framing = Framing(
         spec=SPEC,

@@ -11,25 +11,17 @@ from pathlib import Path
 import pytest
 
 from cluster.api import MeterRow
-from jobs.spec import JobSpec, Unavailable
+from jobs.spec import Unavailable
 from orchestrator.loggers import Follower, followed
 from orchestrator.site import Site, resolve_site
 from orchestrator.store import Store, facts, jobs
 from orchestrator.store.schema import Job, ProgressRow, Segment
+from tests.unit.orchestrator.specs import tiny
 
 accumulator = pytest.importorskip(
     "tensorboard.backend.event_processing.event_accumulator", reason="the extra tensorboard is not installed"
 )
-SPEC = JobSpec.model_validate(
-    {
-        "name": "tiny",
-        "job": "train",
-        "model": {"config": {"model_type": "llama"}},
-        "data": {"files": ["x.txt"]},
-        "training": {"steps": 10, "batch_size": 8},
-        "workers": {"gpus": 0},
-    }
-)
+SPEC = tiny()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from cluster.api import MeterRow
-from jobs.spec import JobSpec
 from orchestrator.accounting.ledger import Curve, add_up
 from orchestrator.report import build
 from orchestrator.signal.forecast import Forecast, Point
@@ -19,19 +18,11 @@ from orchestrator.site import Site
 from orchestrator.store import Store, facts, forecasts, jobs
 from orchestrator.store.accounts import account_of
 from orchestrator.store.schema import Job, ProgressRow, Segment
+from tests.unit.orchestrator.specs import tiny
 
 T0 = datetime(2026, 3, 1, 6, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
-SPEC = JobSpec.model_validate(
-    {
-        "name": "tiny",
-        "job": "train",
-        "model": {"config": {"model_type": "llama"}},
-        "data": {"files": ["x.txt"]},
-        "training": {"steps": 10, "batch_size": 8},
-        "workers": {"gpus": 0},
-    }
-)
+SPEC = tiny()
 
 
 @pytest.fixture

@@ -10,23 +10,14 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from cluster.api import Ended, Progress, SegmentResult, SegmentView
-from jobs.spec import JobSpec
 from orchestrator.accounting.account import LossAt
 from orchestrator.store import Store, jobs, progress
 from orchestrator.store.schema import Segment
+from tests.unit.orchestrator.specs import tiny
 from tests.unit.orchestrator.store.earlier import without_moves
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
-SPEC = JobSpec.model_validate(
-    {
-        "name": "tiny",
-        "job": "train",
-        "model": {"config": {"model_type": "llama"}},
-        "data": {"files": ["x.txt"]},
-        "training": {"steps": 10, "batch_size": 8},
-        "workers": {"gpus": 0},
-    }
-)
+SPEC = tiny()
 
 
 def at(seconds: float) -> datetime:

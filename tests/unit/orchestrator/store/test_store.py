@@ -14,23 +14,14 @@ import psutil
 import pytest
 
 from cluster.api import MeterRow
-from jobs.spec import InputError, JobSpec, Unavailable
+from jobs.spec import InputError, Unavailable
 from orchestrator.signal.forecast import Forecast, Point
 from orchestrator.store import Store, facts, forecasts, jobs, lease
 from orchestrator.store.schema import SchemaVersion
+from tests.unit.orchestrator.specs import tiny
 
 NOW = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=timezone.utc)
-SPEC = JobSpec.model_validate(
-    {
-        "name": "tiny",
-        "job": "train",
-        "model": {"config": {"model_type": "llama"}},
-        "data": {"files": ["x.txt"]},
-        "training": {"steps": 10, "batch_size": 8},
-        "workers": {"gpus": 0},
-        "carbon": {"finish_by": "36h"},
-    }
-)
+SPEC = tiny(carbon={"finish_by": "36h"})
 ROW = MeterRow(
     "boot", "cpu", 1, "node", NOW, NOW + timedelta(seconds=5), 50.0, "estimated", "train", "tiny", "tiny-1", 0
 )

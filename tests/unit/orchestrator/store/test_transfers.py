@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 
 import pytest
 
 from orchestrator.accounting.account import Transfer
-from orchestrator.site import Site
 from orchestrator.store.accounts import _transfers
 from orchestrator.store.schema import Segment
+from tests.unit.orchestrator.specs import PLACES
 
 T0 = datetime(2026, 3, 1, tzinfo=timezone.utc)
-SITE = Site.model_validate(
-    {
-        "state": Path("/state"),
-        "zones": {
-            "DE": {"provider": "demo", "checkpoints": "s3://de"},
-            "FR": {"provider": "demo", "checkpoints": "/fr"},
-            "GB": {"provider": "demo", "checkpoints": "/gb"},
-            "PL": {"provider": "demo", "checkpoints": "s3://de"},
-        },
-    }
-)
 S3, FR, GB = "s3://de/job", "/fr/job", "/gb/job"
 
 
@@ -90,4 +78,4 @@ def move(n: int, left: str, moved_bytes: int | None, to: str, duration_s: float 
 def test_each_move_is_charged_once_to_the_zone_that_it_left(
     told: list[tuple[str, str, int | None, str | None]], expected: list[Transfer]
 ) -> None:
-    assert _transfers(segments(*told), SITE) == expected
+    assert _transfers(segments(*told), PLACES) == expected
