@@ -231,11 +231,15 @@ def _draw_phases(ax: Any, report: Report) -> None:
     ax.legend(handles=handles, loc="upper left", bbox_to_anchor=(0, -0.05), ncols=len(handles), columnspacing=1.2)
 
 
+_LETTER = 0.0095
+"""Share of the bar's length that a letter of a part's name takes."""
+
+
 def _draw_parts(ax: Any, training: Apportioned, left: float, total_j: float) -> None:
     """The parts of a step within the bar of phase train, each with its name where there is room."""
     for part, part_j in training_parts(training):
         ax.barh(0, part_j, 0.9, left, fill=False, edgecolor=PAPER, linewidth=0.8)
-        if part_j > 0.075 * total_j:
+        if part_j > _LETTER * len(part) * total_j:
             ax.text(left + part_j / 2, 0, part, color=PAPER, size=7.5, ha="center", va="center")
         left += part_j
 
