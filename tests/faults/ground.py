@@ -21,6 +21,7 @@ import psutil
 from jobs.spec import Unavailable
 from orchestrator.store.jobs import ENDED_STATES
 from orchestrator.store.schema import Lease, Segment
+from tests import disk
 from tests.faults.nodes import ZONE, Nodes
 from tests.integration.command import LLAMA, LOWTIDE, Lowtide
 from tests.nvml import build
@@ -31,6 +32,7 @@ SHAPES = ("square", "sawtooth", "constant")
 """Power curves of the GPUs, one for each node."""
 WORKERS = 2
 STEPS = 900
+DISK_BYTES = 256 << 20
 RECOVERS_S = 900.0
 """What no recovery should ever need, on a machine that others use too."""
 
@@ -54,10 +56,20 @@ class Ground:
         ray = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
         self.nodes = Nodes(len(SHAPES), {**env, **ray, "PATH": path, "PYTHONSAFEPATH": "1"}, folder / "nodes.log")
         zones = {ZONE: {"provider": "demo", "gpus": len(SHAPES)}}
+        self.small = self._small(folder / "state")
+        """Whether the state's disk is the campaign's own, so that it may be filled."""
         self.site = Lowtide(folder, None, ray=self.nodes.address, slot="10s", renew_within="150s", zones=zones)
         self.log = folder / "serve.log"
         self.controller: subprocess.Popen[bytes] | None = None
         self.jobs: list[str] = []
+
+    @staticmethod
+    def _small(folder: Path) -> bool:
+        try:
+            disk.mount(folder, DISK_BYTES)
+        except Unavailable:
+            return False
+        return True
 
     # --- what runs ---------------------------------------------------------------------------------------------
 
@@ -143,6 +155,11 @@ class Ground:
                 found |= {each["rank"]: each["pid"] for each in owners if each["segment_id"] == segment_id}
         return {rank: pid for rank, pid in found.items() if psutil.pid_exists(pid)}
 
+    def published(self, job_id: str) -> list[str]:
+        """The names of the checkpoints in force, the newest first."""
+        pointer = self.site.checkpoints(job_id) / "published.json"
+        return list(json.loads(pointer.read_text())["published"]) if pointer.exists() else []
+
     def epoch(self) -> int:
         """The lease's epoch."""
         with self.site.store.read() as session:
@@ -157,3 +174,5 @@ class Ground:
             self.stop_serving()
         self.nodes.end()
         self.site.store.close()
+        if self.small:
+            disk.unmount(self.site.state)

@@ -5,7 +5,6 @@ The campaign draws them; KINDS names them.
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import sqlite3
@@ -13,14 +12,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from random import Random
 
-from tests.faults.ground import Ground, Seen
+import psutil
+
+from tests.disk import fill
+from tests.faults.ground import WORKERS, Ground, Seen
 from tests.faults.nodes import ZONE
 
 Strike = Callable[[Ground, Seen, Random], str]
+
+
+class Missed(Exception):
+    """What was to be struck had ended by itself: the round is fought again."""
+
+
+class Impossible(Exception):
+    """The machine does not let the fault happen."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +44,7 @@ class Kind:
 
 
 def worker_killed(ground: Ground, seen: Seen, rng: Random) -> str:
-    rank = rng.choice(sorted(ground.owners(seen.segment)) or [0])
+    rank = rng.choice([rank for rank in range(WORKERS) if rank in ground.owners(seen.segment)] or [0])
     return f"rank {rank} (pid {_kill_rank(ground, seen, rank)})"
 
 
@@ -62,8 +72,6 @@ def node_removed(ground: Ground, seen: Seen, rng: Random) -> str:
 def node_drained(ground: Ground, seen: Seen, rng: Random) -> str:
     """A preemption: its notice, then its end. What was trained until the notice must be saved."""
     name, within_s = _node_of(ground, seen, rng), 60
-    if not ground.owners(seen.segment):
-        return "nothing: the segment had ended"
     before = ground.segment(seen.segment)
     ground.nodes.drain(name, within_s)
     deadline_s = time.monotonic() + within_s
@@ -113,16 +121,14 @@ def controller_stalled(ground: Ground, seen: Seen, rng: Random) -> str:
 
 def checkpoint_torn(ground: Ground, seen: Seen, rng: Random) -> str:
     """A byte of the newest checkpoint flips, then a worker dies: the one before it is in force."""
-    folder = ground.site.checkpoints(ground.jobs[-1])
+    job_id = ground.jobs[-1]
 
-    def published() -> list[str]:
-        pointer = folder / "published.json"
-        return list(json.loads(pointer.read_text())["published"]) if pointer.exists() else []
+    def ended() -> bool:
+        return ground.segment(seen.segment).ended is not None
 
-    names = ground.until("a second checkpoint", ground.jobs[-1], lambda: len(found := published()) > 1 and found)
-    assert isinstance(names, list)
+    ground.until("a second checkpoint", job_id, lambda: len(ground.published(job_id)) > 1 or ended())
     _kill_rank(ground, seen, 0)
-    newest = folder / published()[0]
+    newest = ground.site.checkpoints(job_id) / ground.published(job_id)[0]
     victim = rng.choice(sorted(path for path in newest.iterdir() if path.is_file() and path.stat().st_size > 0))
     with victim.open("r+b") as file:
         at = rng.randrange(victim.stat().st_size)
@@ -140,6 +146,23 @@ def store_locked(ground: Ground, seen: Seen, rng: Random) -> str:
         time.sleep(for_s)
         other.execute("ROLLBACK")
     return f"for {for_s:.0f} s"
+
+
+def disk_full(ground: Ground, seen: Seen, rng: Random) -> str:
+    """The disk of checkpoints, spool and store has no byte left for a while, then there is room again."""
+    if not ground.small:
+        raise Impossible("only root can give the campaign a small disk of its own")
+    for_s = rng.uniform(3, 15)
+    job_id = ground.jobs[-1]
+    before = ground.published(job_id)[:1]
+    filler = ground.site.state / "filler"
+    try:
+        filled = fill(filler)
+        time.sleep(for_s)
+        after = ground.published(job_id)[:1]
+    finally:
+        filler.unlink()
+    return f"{filled >> 20} MiB taken for {for_s:.0f} s, newest checkpoint {before}, then {after}"
 
 
 def head_restarted(ground: Ground, seen: Seen, rng: Random) -> str:
@@ -194,6 +217,7 @@ KINDS = {
     "controller stalled": Kind(controller_stalled, False, 1),
     "checkpoint torn": Kind(checkpoint_torn, True),
     "store locked": Kind(store_locked, False),
+    "disk full": Kind(disk_full, False),
     "head restarted": Kind(head_restarted, True),
     "GPUs taken": Kind(gpus_taken, True, 1),
 }
@@ -210,22 +234,31 @@ def _is_locked(ground: Ground) -> bool:
 
 
 def _kill_rank(ground: Ground, seen: Seen, rank: int) -> int:
-    """Kill a rank of the segment; its process id, or 0 where it has ended by itself."""
-    pid = ground.owners(seen.segment).get(rank, 0)
-    if pid:
+    """Kill a rank of the segment; its process id. Raises Missed where it has ended by itself."""
+    pid = ground.owners(seen.segment).get(rank)
+    if pid is None or ground.segment(seen.segment).ended is not None:
+        raise Missed
+    try:
         os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        raise Missed from None
     return pid
 
 
 def _kill_actor(ground: Ground, title: str) -> str:
     killed = ground.nodes.processes(title)
+    if not killed:
+        raise Missed
     for process in killed:
-        process.kill()
-    return f"pid {', '.join(str(process.pid) for process in killed) or 'none'}"
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+    return f"pid {', '.join(str(process.pid) for process in killed)}"
 
 
 def _node_of(ground: Ground, seen: Seen, rng: Random) -> int:
-    """The node of one of the segment's ranks."""
+    """The node of one of the segment's ranks. Raises Missed where they have ended."""
     pids = [pid for rank, pid in sorted(ground.owners(seen.segment).items()) if rank >= 0]
     found = ground.nodes.node_of(rng.choice(pids)) if pids else None
-    return found if found is not None else rng.choice(sorted(ground.nodes.ids))
+    if found is None:
+        raise Missed
+    return found

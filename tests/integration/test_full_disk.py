@@ -5,9 +5,6 @@ In: a tiny real model on two real ranks, its checkpoints on a file system of a f
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,26 +12,17 @@ from typing import Any
 import pytest
 
 from jobs import checkpoint
+from jobs.spec import Unavailable
+from tests import disk
 from tests.integration.ranks import run_ranks, spec_of, told, write_corpus
 
 STEPS = 8
 OFTEN = {"deepspeed": {"zero_optimization": {"stage": 1}}, "checkpoint": {"every": "10ms", "keep": 1}}
 
 
-def mount(folder: Path, size_bytes: int) -> None:
-    folder.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size_bytes}", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if made.returncode != 0:
-        pytest.skip(f"no file system can be mounted here: {made.stderr.strip()}")
-
-
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """An undisturbed run, one with room for one checkpoint only, and one with not even that, each on two ranks."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("only root can mount a small file system")
     folder = tmp_path_factory.mktemp("full")
     corpus = write_corpus(folder / "corpus.txt", lines=200)
     for name in ("whole", "one", "none"):
@@ -45,13 +33,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     mounted = []
     try:
         for name, room in (("one", 1.4), ("none", 0.6)):
-            mount(folder / name / "checkpoints", int(room * size_bytes) + (128 << 10))  # the tokens lie there, too
+            disk.mount(folder / name / "checkpoints", int(room * size_bytes) + (128 << 10))  # the tokens lie there, too
             mounted.append(folder / name / "checkpoints")
         run_ranks(folder, 2, "one:0", "none:0")
         yield folder
+    except Unavailable as fault:
+        pytest.skip(str(fault))
     finally:
         for path in mounted:
-            subprocess.run(["umount", "-l", str(path)], check=True)
+            disk.unmount(path)
 
 
 def losses(document: dict[str, Any]) -> dict[str, float]:
@@ -82,7 +72,7 @@ def test_the_checkpoint_before_stands_and_with_room_the_job_ends_as_if_nothing_h
     found = checkpoint.newest(folder)
     assert found is not None and found.step == 1
     assert not list(folder.glob("*.partial")), "what was begun would only fill the disk"
-    subprocess.run(["mount", "-o", "remount,size=64m", str(folder)], check=True)
+    disk.resize(folder, 64 << 20)
     run_ranks(trained, 2, "one:0")
     document = told(trained, "one")
     assert document["error"] is None and document["outcome"]["done"]
