@@ -19,7 +19,8 @@ from random import Random
 from tests.faults.audit import Spooled, audit, ledger
 from tests.faults.ground import WORKERS, Ground, Seen
 from tests.faults.kinds import KINDS, Impossible, Kind, Missed
-from tests.faults.reference import Reference, differing
+from tests.faults.reference import Reference
+from tests.integration.ranks import differing
 
 
 def main() -> int:

@@ -1,5 +1,5 @@
-"""The undisturbed run, without Ray, controller or meter, and what a disturbed one is compared with.
-In: a job's spec. Out: the folder of its checkpoints; where another folder differs from it, bit for bit.
+"""The undisturbed run, without Ray, controller or meter.
+In: a job's spec. Out: the folder of its checkpoints.
 The campaign runs it beside the rounds; every job that came through faults must end as it did.
 """
 
@@ -16,7 +16,6 @@ from typing import Any
 from cluster.local import HOST, _free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL = Path("final", "model", "model.safetensors")
 
 
 class Reference:
@@ -56,25 +55,3 @@ class Reference:
         for rank in self._ranks:
             rank.kill()
             rank.wait()
-
-
-def differing(undisturbed: Path, other: Path) -> list[str]:
-    """What of the finished model, the weights, the optimizer and the random state is not the same, bit for bit."""
-    import torch
-
-    from tests.integration.ranks import differences
-
-    if (undisturbed / MODEL).read_bytes() != (other / MODEL).read_bytes():
-        return [str(MODEL)]
-    newest = [json.loads((folder / "published.json").read_text())["published"][0] for folder in (undisturbed, other)]
-    if newest[0] != newest[1]:
-        return [f"the last step is {newest[1]}, not {newest[0]}"]
-    sides = [folder / newest[0] for folder in (undisturbed, other)]
-    names = [sorted(path.name for path in side.glob("*.pt")) for side in sides]
-    if not names[0] or names[0] != names[1]:
-        return ["the files of the last checkpoint"]
-    found = []
-    for name in names[0]:
-        left, right = (torch.load(side / name, weights_only=False) for side in sides)
-        found += [f"{name}{where}" for where in differences(left, right)]
-    return found

@@ -14,7 +14,7 @@ import torch
 
 from orchestrator.store.schema import LedgerRow
 from tests.faults.audit import _against_the_counter
-from tests.faults.reference import MODEL, differing
+from tests.integration.ranks import MODEL, differing
 from tests.nvml.curves import energy_j
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import torch
 
+MODEL = Path("final", "model", "model.safetensors")
 ROOT = Path(__file__).resolve().parents[2]
 LLAMA = {
     "model_type": "llama",
@@ -94,3 +95,24 @@ def differences(left: Any, right: Any, where: str = "") -> list[str]:
     if hasattr(left, "__dict__") and not callable(left):
         return differences(vars(left), vars(right), where)
     return [] if left == right or callable(left) else [f"{where}: {left!r} is not {right!r}"]
+
+
+def differing(undisturbed: Path, other: Path) -> list[str]:
+    """What of the finished model, the weights, the optimizer and the random state is not the same, bit for bit.
+
+    Both are folders of a finished job's checkpoints.
+    """
+    if (undisturbed / MODEL).read_bytes() != (other / MODEL).read_bytes():
+        return [str(MODEL)]
+    newest = [json.loads((folder / "published.json").read_text())["published"][0] for folder in (undisturbed, other)]
+    if newest[0] != newest[1]:
+        return [f"the last step is {newest[1]}, not {newest[0]}"]
+    sides = [folder / newest[0] for folder in (undisturbed, other)]
+    names = [sorted(path.name for path in side.glob("*.pt")) for side in sides]
+    if not names[0] or names[0] != names[1]:
+        return ["the files of the last checkpoint"]
+    found = []
+    for name in names[0]:
+        left, right = (torch.load(side / name, weights_only=False) for side in sides)
+        found += [f"{name}{where}" for where in differences(left, right)]
+    return found

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from cluster.api import start_local
 from orchestrator import grid
@@ -20,7 +19,7 @@ from orchestrator.controller.learn import learn
 from orchestrator.replay import Replay, Trace
 from tests.integration.command import Lowtide
 from tests.integration.conftest import Opening
-from tests.integration.test_resume_bitwise import differences
+from tests.integration.ranks import differing, run_ranks, told
 
 pytestmark = pytest.mark.timeout(1800)  # its fixtures take minutes where others use the machine, too
 
@@ -72,25 +71,33 @@ def site(lowtide_at: Opening, replays: dict[str, Replay]) -> Iterator[Lowtide]:
 
 
 @pytest.fixture(scope="module")
-def trained(site: Lowtide) -> dict[int, tuple[str, str]]:
-    """Of each stage the job that a user paused twice, and the undisturbed one."""
+def trained(site: Lowtide) -> dict[int, str]:
+    """Of each stage the job that a user paused twice."""
     with site.serving():
-        return {stage: both(site, stage) for stage in STEPS}
+        return {stage: in_pieces(site, stage) for stage in STEPS}
 
 
-def both(site: Lowtide, stage: int) -> tuple[str, str]:
-    """The names of the paused and the undisturbed job of a stage, both done."""
-    deepspeed = {"zero_optimization": {"stage": stage}}
+def in_pieces(site: Lowtide, stage: int) -> str:
+    """The name of a stage's job that is done, and was paused and resumed on the way."""
     for attempt in range(TRIES):
-        steps, pieces = STEPS[stage] * 2**attempt, f"pieces-{stage}-{attempt}"
-        site.run("submit", site.spec(pieces, training=training(steps), deepspeed=deepspeed))
-        if all(paused(site, pieces) for _ in range(PAUSES)):
+        steps, name = STEPS[stage] * 2**attempt, f"pieces-{stage}-{attempt}"
+        deepspeed = {"zero_optimization": {"stage": stage}}
+        site.run("submit", site.spec(name, training=training(steps), deepspeed=deepspeed))
+        if all(paused(site, name) for _ in range(PAUSES)):
             break
-    site.until(lambda: site.job(pieces).state == "done", pieces)
-    whole = f"whole-{stage}"
-    site.run("submit", site.spec(whole, training=training(steps), deepspeed=deepspeed))
-    site.until(lambda: site.job(whole).state == "done", whole)
-    return pieces, whole
+    site.until(lambda: site.job(name).state == "done", name)
+    return name
+
+
+@pytest.fixture(scope="module")
+def undisturbed(site: Lowtide, trained: dict[int, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same jobs from the first step to the last on bare ranks, a folder each, by the stage."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    for stage, name in trained.items():
+        (folder / str(stage)).mkdir()
+        (folder / str(stage) / "spec.json").write_text(json.dumps(dict(site.job(name).spec)))
+    run_ranks(folder, 2, *(f"{stage}:0" for stage in trained))
+    return folder
 
 
 def paused(site: Lowtide, name: str) -> bool:
@@ -107,45 +114,34 @@ def paused(site: Lowtide, name: str) -> bool:
 
 @pytest.mark.parametrize("stage", STEPS)
 def test_a_job_paused_twice_ends_bit_for_bit_as_the_undisturbed_one(
-    site: Lowtide, trained: dict[int, tuple[str, str]], stage: int
+    site: Lowtide, trained: dict[int, str], undisturbed: Path, stage: int
 ) -> None:
-    in_pieces, undisturbed = trained[stage]
-    segments = site.segments(in_pieces)
+    segments = site.segments(trained[stage])
     assert [segment.reason for segment in segments] == ["start", "resume", "resume"]
     assert [segment.ended for segment in segments] == ["paused", "paused", "done"]
     assert all(segment.step > segment.start_step for segment in segments)
-    assert [segment.reason for segment in site.segments(undisturbed)] == ["start"]
 
-    whole, pieces = site.checkpoints(undisturbed), site.checkpoints(in_pieces)
-    model = Path("final", "model", "model.safetensors")
-    assert (whole / model).read_bytes() == (pieces / model).read_bytes()
-    newest = {json.loads((folder / "published.json").read_text())["published"][0] for folder in (whole, pieces)}
-    assert len(newest) == 1
-    left, right = whole / min(newest), pieces / min(newest)
-    names = sorted(path.name for path in left.glob("*.pt"))
-    assert names and names == sorted(path.name for path in right.glob("*.pt"))
-    for name in names:
-        assert differences(*(torch.load(folder / name, weights_only=False) for folder in (left, right))) == []
-    assert site.job(in_pieces).metrics == site.job(undisturbed).metrics
+    assert differing(undisturbed / str(stage) / "checkpoints", site.checkpoints(trained[stage])) == []
+    assert site.job(trained[stage]).metrics == told(undisturbed, str(stage))["outcome"]["metrics"]
 
 
-def test_each_segment_tells_its_own_joules(site: Lowtide, trained: dict[int, tuple[str, str]]) -> None:
-    report = site.ask("report", trained[2][0])
+def test_each_segment_tells_its_own_joules(site: Lowtide, trained: dict[int, str]) -> None:
+    report = site.ask("report", trained[2])
     assert [segment["reason"] for segment in report["segments"]] == ["start", "resume", "resume"]
     assert all(segment["energy_j"] > 0 and segment["end"] > segment["start"] for segment in report["segments"])
     assert report["phases"]["restore"] > 0
     status = {job["job"]: (job["state"], job["step"] == job["steps"]) for job in site.ask("status")}
-    assert all(status[name] == ("done", True) for names in trained.values() for name in names)
+    assert all(status[name] == ("done", True) for name in trained.values())
 
 
 # --- the plan pauses -----------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def planned(site: Lowtide, replays: dict[str, Replay], trained: dict[int, tuple[str, str]]) -> Lowtide:
+def planned(site: Lowtide, replays: dict[str, Replay], trained: dict[int, str]) -> Lowtide:
     """The site after `lowtide run` has driven a job, measured before, whose grid turned dirty for a while."""
     with site.store.read() as session:
-        learned = learn(session, site.job(trained[2][1]).likeness)
+        learned = learn(session, site.job(trained[2]).likeness)
     steps = round(TRAIN_S * learned.points[2, None].steps_per_s)
     spec = site.spec("planned", training=training(steps), carbon={"policy": "optimal", "finish_by": "30m"})
     with site.running("run", spec) as run:
