@@ -20,6 +20,8 @@ class _Free:
     gpus: float
     cpus: float
     gpu_kind: str | None
+    has_gpus: bool
+    node_id: str
 
 
 class _Zone:
@@ -37,18 +39,22 @@ class _Zone:
             self._sums[shape] = sum(self._fits[shape])
         return self._sums[shape]
 
-    def take(self, workers: int, each: Workers) -> None:
-        """Take room that there is, node after node."""
-        left = workers
-        for index, fit in enumerate(self._fits[_shape(each)]):
-            if not left:
-                break
-            placed = min(left, fit)
-            if placed:
-                self.nodes[index].gpus -= placed * each.gpus
-                self.nodes[index].cpus -= placed * each.cpus
-                self._again(index)
-                left -= placed
+    def take(self, workers: int, each: Workers) -> tuple[str, ...]:
+        """Take room that there is, on as few nodes as possible; returns their ids."""
+        left, fits, used = workers, self._fits[_shape(each)], list[str]()
+        while left:
+            # What fits on one node goes to the fullest: what is whole stays whole for who needs it.
+            index = min(
+                (index for index, fit in enumerate(fits) if fit),
+                key=lambda index: (-min(left, fits[index]), *_spare(self.nodes[index], each)),
+            )
+            placed = min(left, fits[index])
+            self.nodes[index].gpus -= placed * each.gpus
+            self.nodes[index].cpus -= placed * each.cpus
+            used.append(self.nodes[index].node_id)
+            self._again(index)
+            left -= placed
+        return tuple(used)
 
     def _again(self, index: int) -> None:
         for shape, fits in self._fits.items():
@@ -102,7 +108,8 @@ class Room:
             found: dict[str, list[_Free]] = {}
             for node in self._read():
                 if node.zone is not None:
-                    found.setdefault(node.zone, []).append(_Free(node.free_gpus, node.free_cpus, node.gpu_kind))
+                    free = _Free(node.free_gpus, node.free_cpus, node.gpu_kind, node.gpus > 0, node.node_id)
+                    found.setdefault(node.zone, []).append(free)
             self._by_zone = {zone: _Zone(nodes) for zone, nodes in found.items()}
             for zone, workers, each in self._pending:
                 self.take(zone, workers, each)
@@ -111,6 +118,11 @@ class Room:
 
 def _shape(each: Workers) -> _Shape:
     return each.gpus, each.cpus, each.gpu_kind
+
+
+def _spare(node: _Free, each: Workers) -> tuple[bool, float]:
+    """The less of it, the better the node: who needs no GPU leaves those who do their CPUs, too."""
+    return (False, node.gpus) if each.gpus else (node.has_gpus, node.cpus)
 
 
 def _fit(node: _Free, shape: _Shape) -> int:

@@ -51,6 +51,26 @@ def test_a_zone_without_such_a_node_says_so() -> None:
     assert said == "waits for a node in DE with GPUs of kind B200: the cluster has none now"
 
 
+def test_small_segments_leave_whole_nodes_whole() -> None:
+    room = Room(lambda: [node("DE", 8), node("DE", 2), node("DE", 3)])
+    for _ in range(2):
+        assert room.take("DE", 2, workers()) == ""
+    assert room.fits("DE", workers(gpus=8)) == 1
+
+
+def test_the_workers_of_a_segment_go_to_as_few_nodes_as_possible() -> None:
+    room = Room(lambda: [node("DE", 2), node("DE", 1), node("DE", 4), node("DE", 2)])
+    assert room.take("DE", 5, workers()) == ""
+    assert (room.fits("DE", workers(gpus=2)), room.fits("DE", workers())) == (2, 4)
+
+
+def test_who_needs_no_gpu_takes_the_cpus_of_nodes_without_first() -> None:
+    plain = Node("plain", "node", "DE", 0, 64, 0, 64)
+    room = Room(lambda: [node("DE", 8, free_cpus=32), plain])
+    assert room.take("DE", 16, workers(gpus=0)) == ""
+    assert room.fits("DE", workers()) == 8
+
+
 _SHAPES = [workers(), workers(gpus=2), workers(gpus=0, cpus=3), workers(gpu_kind="A100"), workers(cpus=16)]
 
 
