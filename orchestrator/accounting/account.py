@@ -71,6 +71,8 @@ class SegmentFacts:
     """Of these the first step's, which warms up: run-now has it once, every resume has it again."""
     step_parts_s: Mapping[str, float] = field(default_factory=dict)
     """Seconds of `trained_s` by part of a step, as the workers sampled them; empty where they did not tell."""
+    parts_s: Mapping[str, float] = field(default_factory=dict)
+    """Seconds of starting and stopping by part; empty where it has not told."""
     power_limit_w: int | None = None
     """W per GPU that it ran under; None is no limit of ours."""
     silent_hosts: frozenset[str] = frozenset()

@@ -14,6 +14,7 @@ from sqlalchemy import Select, func, select
 from sqlalchemy.orm import Session
 
 from jobs.spec import JobSpec
+from orchestrator.accounting.pauses import stop_s
 from orchestrator.plan.problem import Mode, OperatingPoint, PauseCost
 from orchestrator.store import draws
 from orchestrator.store.schema import Job, Segment
@@ -145,7 +146,7 @@ def _stop_s(segments: Sequence[Segment]) -> float:
 
 
 def _parts_of_stop_s(segment: Segment) -> float:
-    return float(sum(segment.parts_s.get(part, 0.0) for part in ("step_end", "checkpoint", "publish", "mirror", "end")))
+    return stop_s(segment.parts_s)
 
 
 def assumed_point(spec: JobSpec, mode: Mode, steps_per_s: float) -> OperatingPoint:

@@ -16,6 +16,7 @@ from orchestrator.accounting.charge import Charge
 from orchestrator.accounting.efficiency import Efficiency, efficiency_of
 from orchestrator.accounting.ledger import Ledger, add_up, transfer_j
 from orchestrator.accounting.left import Left, left_by
+from orchestrator.accounting.pauses import Took, starts, stops
 from orchestrator.accounting.revision import average_g, forecast_h, marginal_g, revised_g
 from orchestrator.accounting.run_now import Savings, savings
 from orchestrator.report.observed import Forgone, forgone
@@ -37,6 +38,8 @@ class Report:
     average_g: float | None = None
     training: Apportioned | None = None
     """The joules of phase train by part of a step."""
+    starts: Took | None = None
+    stops: Took | None = None
 
     @property
     def forgone(self) -> Forgone | None:
@@ -80,6 +83,8 @@ def report_of(facts: Account) -> Report:
         efficiency_of(facts),
         average_g(facts),
         apportioned(facts),
+        starts(facts),
+        stops(facts),
     )
 
 
@@ -123,6 +128,8 @@ def as_json(report: Report) -> dict[str, Any]:
             "total": ledger.emissions_g,
         },
         "moves": _moves(facts),
+        "starts": _took(report.starts),
+        "stops": _took(report.stops),
         "run_now_emissions_g": compared.run_now.emissions_g if compared.run_now else None,
         "saved_g": compared.saved_g,
         "saved_percent": compared.saved_percent,
@@ -150,6 +157,12 @@ def as_json(report: Report) -> dict[str, Any]:
 
 def _training(found: Apportioned | None) -> dict[str, Any] | None:
     return None if found is None else {**found.parts_j, "unknown": found.unknown_j, "source": "apportioned"}
+
+
+def _took(found: Took | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {"count": found.count, "mean_s": found.mean_s, "parts_s": dict(found.parts_s)}
 
 
 def _efficiency(found: Efficiency | None) -> dict[str, float | None]:

@@ -189,6 +189,7 @@ def _segment(segment: Segment, silent_hosts: frozenset[str] | None = None) -> Se
         step_parts_s={
             name.removeprefix(_STEP): part_s for name, part_s in segment.parts_s.items() if name.startswith(_STEP)
         },
+        parts_s={name: part_s for name, part_s in segment.parts_s.items() if not name.startswith(_STEP)},
         power_limit_w=segment.ran_as[1],
         silent_hosts=silent_hosts or frozenset(),
     )

@@ -244,10 +244,14 @@ def test_the_json_of_a_report_has_the_keys_of_the_readme() -> None:
                 1,
                 "start",
                 NOW,
+                end,
+                "paused",
                 start_step=0,
                 end_step=10,
                 trained_s=60.0,
+                first_step_s=1.0,
                 step_parts_s={"forward": 60.0},
+                parts_s={"imports": 4.0, "first_step": 1.0, "end": 2.0},
             )
         ],
         rows=[MeterRow("boot", "cpu", 1, "host", NOW, end, 600.0, "estimated", "train", "a", "a-1", 0)],
@@ -256,7 +260,7 @@ def test_the_json_of_a_report_has_the_keys_of_the_readme() -> None:
     )
     document = as_json(report_of(account))
     keys = {*document, "name"}  # `name` stands for a phase
-    parts = ("emissions_g", "signal", "uncertainty", "train_energy_j")
+    parts = ("emissions_g", "signal", "uncertainty", "train_energy_j", "starts", "stops")
     lists = ("segments", "workers", "moves")
     for part in (*(document[name][0] for name in lists), *(document[name] for name in parts)):
         keys |= part.keys()

@@ -20,7 +20,8 @@ KEYS = {
     "job", "state", "step", "metrics", "segments", "workers", "phases", "energy_j", "unmetered_s", "pue", "emissions_g",
     "run_now_emissions_g", "saved_g", "saved_percent", "signal",
 }  # fmt: skip
-ADDED = {"moves", 
+ADDED = {
+    "moves", "starts", "stops",
     "notes", "overhead_j", "water_l", "site_saved_g", "observed", "revised_g", "marginal_emissions_g", "uncertainty",
     "per_sample_j", "per_token_j", "samples_per_j", "tokens_per_j", "flop_per_j", "train_energy_j",
     "average_emissions_g",
