@@ -86,12 +86,12 @@ def make_room(folder: Path, needed_bytes: int) -> None:
 
 
 def begin(partial: Path, meta: Mapping[str, Any]) -> None:
-    """Make the folder that the ranks write a checkpoint to. Call it on one rank, after `clear`."""
+    """Make the folder that the ranks write a checkpoint to. Call it on one rank, after `clear`; it seals META, too."""
 
     def act(pulse: Pulse) -> None:
         partial.mkdir()
         pulse.beat()
-        write_atomically(partial / META, meta)
+        (partial / META).write_text(json.dumps(meta, indent=1), encoding="utf-8")
 
     with told_as(str(partial)):
         bounded(str(partial), act)
@@ -116,23 +116,45 @@ def unsealed(partial: Path, sealed: Mapping[str, Sealed]) -> list[str]:
         return bounded(str(partial), lambda _pulse: sorted(set(_files(partial)) - sealed.keys()))
 
 
-def publish(folder: Path, step: int, sealed: Mapping[str, Sealed], keep: int, held: Collection[str] = ()) -> Published:
+def publish(
+    folder: Path,
+    step: int,
+    sealed: Mapping[str, Sealed],
+    keep: int,
+    held: Collection[str] = (),
+    prunes: bool = True,
+) -> Published:
     """Give the sealed partial of `step` its name, move the pointer, remove all but the newest `keep` and those `held`.
 
-    A crash before the pointer has moved leaves the checkpoint before it in force. JobFault where a file of the partial
-    is not sealed, Unavailable where the disk is full or hangs.
+    Without `prunes` that is left to `prune`. A crash before the pointer has moved leaves the checkpoint before it in
+    force. JobFault where the files of the partial are not those that were sealed, Unavailable where the disk is full or
+    hangs.
     """
     with told_as(str(folder)):
-        return bounded(str(folder), lambda pulse: _publish(folder, step, sealed, keep, held, pulse.beat))
+        published = bounded(str(folder), lambda pulse: _publish(folder, step, sealed, keep, pulse.beat))
+    if prunes:
+        prune(folder, held)
+    return published
 
 
-def _publish(
-    folder: Path, step: int, sealed: Mapping[str, Sealed], keep: int, held: Collection[str], beat: Beat
-) -> Published:
+def prune(folder: Path, held: Collection[str] = ()) -> None:
+    """Remove what the pointer does not name, but for what is `held`. Unavailable where the disk hangs."""
+
+    def act(_pulse: Pulse) -> None:
+        names = named_in((folder / POINTER).read_bytes())
+        if names:
+            _prune(folder, {*names, *held})
+
+    with told_as(str(folder)):
+        bounded(str(folder), act)
+
+
+def _publish(folder: Path, step: int, sealed: Mapping[str, Sealed], keep: int, beat: Beat) -> Published:
     partial = partial_of(folder, step)
-    unsealed = sorted(set(_files(partial)) - sealed.keys())
-    if unsealed:
-        raise JobFault(f"{partial}: {unsealed[0]} was never sealed; do the workers share the checkpoints folder?")
+    odd = sorted(set(_files(partial)) ^ sealed.keys())
+    if odd:
+        said = "is not there" if odd[0] in sealed else "was never sealed"
+        raise JobFault(f"{partial}: {odd[0]} {said}; do the workers share the checkpoints folder?")
     write_manifest(partial, step, sealed)
     target = folder / name_of(step)
     beat()
@@ -144,8 +166,6 @@ def _publish(
     names = [target.name, *(name for name in _pointed(folder) if name != target.name)]
     names = sorted((name for name in names if name <= target.name), reverse=True)[:keep]
     write_atomically(folder / POINTER, {"published": names})
-    beat()
-    _prune(folder, {*names, *held})
     return Published(target, step, _read(target / META), _size(sealed.values()))
 
 

@@ -12,17 +12,19 @@ import os
 import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
 import torch
 
+from jobs import saving
+from jobs.checkpoint import Sealed
 from jobs.compiler import check, load, put_interpreter_on_path
 from jobs.data import Batch, Micro, micro_size
 from jobs.marks import StepPart, marks_on
 from jobs.objective import IGNORED, Objective, next_token
 from jobs.place import Place
-from jobs.saving import Saving
 from jobs.schedule import learning_rate
 from jobs.snapshot import Snapshot
 from jobs.spec import JobFault, JobSpec, Unavailable
@@ -113,8 +115,7 @@ class Engine:
         self._engine: Any = deepspeed.initialize(
             model=module, optimizer=optimizer, model_parameters=list(module.parameters()), config=config
         )[0]
-        self._saving = Saving(self._engine.checkpoint_engine)
-        self._snapshot = self._engine.checkpoint_engine = Snapshot(self._saving)
+        self._snapshot = self._engine.checkpoint_engine = Snapshot(self._engine.checkpoint_engine)
         self._engine._copy_recovery_script = lambda _folder: None  # of no use here, and it may not fail on a full disk
         self._device = torch.device(place.device)
         self._loss = torch.zeros((), device=self._device)
@@ -181,14 +182,12 @@ class Engine:
         self._snapshot.begin(copies=beside)
         self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
 
-    def finish_save(self) -> list[Path]:
+    def finish_save(self, over: Event) -> dict[Path, Sealed]:
         """Write what `save` holds: this rank's files. Talks to no other rank, so it may run in a thread.
 
-        Unavailable where the disk did not take what this rank saved.
+        Unavailable where the disk did not take them, GivenUp where `over` was set before they were written.
         """
-        paths = self._snapshot.write()
-        self._saving.check()
-        return paths
+        return saving.write(self._snapshot.take(), over)
 
     def load(self, folder: Path) -> None:
         """Take up weights and optimizer of a checkpoint; JobFault where there is none.

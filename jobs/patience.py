@@ -29,7 +29,7 @@ Beat = Callable[[], None]
 
 
 class GivenUp(Exception):
-    """Raised in a thread whose caller waits no more; nobody else sees it."""
+    """Raised in a thread whose caller waits no more; nobody else sees it, but for who abandons what he had begun."""
 
 
 class Pulse:

@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, Any
 from jobs import checkpoint
 from jobs.checkpoint import Published, Sealed
 from jobs.pace import Parts
+from jobs.patience import GivenUp
 from jobs.place import Place
 from jobs.shelf import Shelf
+from jobs.spec import LowtideError
 
 if TYPE_CHECKING:
     from jobs.engine import Engine
@@ -32,6 +34,8 @@ class _Write:
 
     step: int
     partial: Path
+    over: threading.Event
+    """Set where nobody wants it any more."""
     beside: Future[dict[str, Sealed]] | None
     """Under way in the writer's thread; None where it is written when it is finished."""
     sealed: Callable[[], dict[str, Sealed]]
@@ -66,6 +70,7 @@ class Saver:
         partial = checkpoint.partial_of(folder, step)
 
         def prepare() -> None:
+            self._shelf.settle()
             checkpoint.clear(folder)
             checkpoint.make_room(folder, room_bytes)
             checkpoint.begin(partial, meta)
@@ -73,9 +78,10 @@ class Saver:
         with self._parts.time("copy" if beside else "checkpoint"):
             self._group.first(prepare)
             engine.save(folder, partial.name, beside)  # not by group.each: a rank that fails inside must end, not wait
-        under_way = self._pool.submit(self._finish_files, engine, partial) if beside else None
-        sealed = under_way.result if under_way is not None else functools.partial(self._finish_files, engine, partial)
-        self._write = _Write(step, partial, under_way, sealed)
+        over = threading.Event()
+        act = functools.partial(self._finish_files, engine, partial, over)
+        under_way = self._pool.submit(act) if beside else None
+        self._write = _Write(step, partial, over, under_way, act if under_way is None else under_way.result)
 
     def finish(self, waits: bool) -> Published:
         """Publish the one in flight, once every rank has written; `waits`: training does, so it is timed apart.
@@ -90,18 +96,32 @@ class Saver:
             sealed = {name: file for share in shares for name, file in share.items()}
             return self._group.first(lambda: self._publish(write, sealed))
 
+    def abandon(self) -> None:
+        """Write no more of the one in flight, on any rank; the one before stays in force, and the disk is free."""
+        assert self._write is not None
+        write, self._write = self._write, None
+        write.over.set()
+        with self._parts.time("checkpoint"):
+            self._group.each(functools.partial(_ended, write))
+
     def close(self) -> None:
         """End the writer's thread; nothing may be in flight."""
         self._pool.shutdown()
 
-    def _finish_files(self, engine: Engine, partial: Path) -> dict[str, Sealed]:
-        """Write what the engine holds, flush this rank's files and checksum them; in the writer's thread."""
-        own = [str(path.relative_to(partial)) for path in engine.finish_save()]
-        return checkpoint.seal_files(partial, [*own, checkpoint.META] if self._place.rank == 0 else own)
+    def _finish_files(self, engine: Engine, partial: Path, over: threading.Event) -> dict[str, Sealed]:
+        """Write what the engine holds, safely and with checksums; in the writer's thread."""
+        own = {str(path.relative_to(partial)): sealed for path, sealed in engine.finish_save(over).items()}
+        return own | checkpoint.seal_files(partial, [checkpoint.META] if self._place.rank == 0 else [])
 
     def _publish(self, write: _Write, sealed: dict[str, Sealed]) -> Published:
         rest = checkpoint.unsealed(write.partial, sealed)  # DeepSpeed writes some files itself, offloaded tensors say
         return self._shelf.publish(write.step, sealed | checkpoint.seal_files(write.partial, rest))
+
+
+def _ended(write: _Write) -> None:
+    """Wait until the writer has let go of it, whatever became of it."""
+    with suppress(GivenUp, LowtideError):
+        write.sealed()
 
 
 def _give_way() -> None:

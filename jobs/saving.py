@@ -1,79 +1,57 @@
-"""Saving: what a disk that is full, read-only or hung says while DeepSpeed writes is kept, not raised.
-In: DeepSpeed's own checkpoint writer. Out: one that writes the same files, and the first fault of any.
-jobs.engine puts it in; jobs.train asks for the fault once all ranks are there, for DeepSpeed's ranks wait for one
-another inside a save, and one that left it by an error would leave the others waiting.
+"""Saving: a rank's files written side by side, straight from the tensors' memory, hashed and flushed as they go.
+In: states and the paths that they belong at. Out: the files, safely on disk, with their sizes and checksums.
+jobs.engine calls it in the writer's thread; it talks to no other rank, so a fault is raised where it happens.
+
+The files are torch's, as DeepSpeed reads them. They carry no CRC32 (jobs.engine turns it off): SHA-256 has its place.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from threading import Event
 from typing import Any
 
-from jobs.patience import GivenUp, Pulse, bounded
+import torch
+
+from jobs.checkpoint import Sealed
+from jobs.patience import GivenUp, Pulse, together
+from jobs.snapshot import Held
 from jobs.spec import Unavailable
-
-_LOOK_S = 1.0
-_TORCH_SAYS = ("PytorchStreamWriter", "unexpected pos", "inline_container", "write(): fd")
-"""What torch says of a disk that takes no more, in a RuntimeError."""
+from jobs.stream import Stream
 
 
-class Saving:
-    """In the place of DeepSpeed's checkpoint engine: all else is as the given one has it."""
+def write(held: Sequence[Held], over: Event) -> dict[Path, Sealed]:
+    """Write the files; GivenUp once `over` is set, Unavailable where the disk does not take them or is silent."""
+    if not held:
+        return {}
+    sealed = together(str(held[0][1].parent), [_writing(state, path, over) for state, path in held])
+    return {path: each for (_, path), each in zip(held, sealed, strict=True)}
 
-    def __init__(self, given: Any) -> None:
-        self._given = given
-        self._fault: Unavailable | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._given, name)
+def _writing(state: Any, path: Path, over: Event) -> Callable[[Pulse], Sealed]:
+    def act(pulse: Pulse) -> Sealed:
+        def beat() -> None:
+            if over.is_set():
+                raise GivenUp
+            pulse.beat()
 
-    def save(self, state_dict: Any, path: str) -> None:
-        """Write one file, unless one before it failed."""
-        self.attempt(Path(path), lambda: self._given.save(state_dict, path))
-
-    def makedirs(self, path: str, exist_ok: bool = False) -> None:
-        """Make a folder."""
-        self.attempt(Path(path), lambda: self._given.makedirs(path, exist_ok=exist_ok))
-
-    def attempt(self, path: Path, act: Callable[[], object]) -> None:
-        """Do something that writes to `path`; a fault of the disk is kept for `check`."""
-        if self._fault is not None:
-            return
         try:
-            bounded(str(path), lambda pulse: _watched(path, act, pulse))
-        except Unavailable as fault:
-            self._fault = fault
-        except (OSError, RuntimeError) as fault:
-            if not isinstance(fault, OSError) and not any(word in str(fault) for word in _TORCH_SAYS):
-                raise
-            said = fault.strerror if isinstance(fault, OSError) else None
-            self._fault = Unavailable(f"{path}: {said or 'the disk takes no more (full, or its quota reached)'}")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with Stream(path, beat, pulse.beat) as stream:
+                _serialise(state, stream)
+                return stream.seal()
+        except OSError as fault:
+            raise Unavailable(f"{path}: {fault.strerror or fault}") from fault
 
-    def check(self) -> None:
-        """Raise what was kept, once."""
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            raise fault
+    return act
 
 
-def _watched(path: Path, act: Callable[[], object], pulse: Pulse) -> None:
-    """Do it while a thread looks whether the file grows; where not even its size can be had, that is silence, too."""
-    over = threading.Event()
-
-    def look() -> None:
-        size_bytes = -1
-        while not over.wait(_LOOK_S):
-            with suppress(OSError):
-                if (now_bytes := path.stat().st_size) != size_bytes:
-                    size_bytes = now_bytes
-                    with suppress(GivenUp):
-                        pulse.beat()
-
-    threading.Thread(target=look, name="lowtide-saving", daemon=True).start()
+def _serialise(state: Any, stream: Stream) -> None:
+    """torch.save; what the disk says to it is raised as it was, for torch makes a RuntimeError of its own of it."""
     try:
-        act()
-    finally:
-        over.set()
+        torch.save(state, stream)  # type: ignore[arg-type]
+    except Exception:
+        if stream.fault is not None:
+            raise stream.fault from None
+        raise

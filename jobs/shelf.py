@@ -5,13 +5,15 @@ The loops of jobs.train and jobs.script have one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from jobs import checkpoint, resume
 from jobs.checkpoint import Published, Sealed
 from jobs.mirror import Mirror
 from jobs.place import Place
+from jobs.spec import Unavailable
 
 
 class Timed(Protocol):
@@ -27,6 +29,8 @@ class Shelf:
     def __init__(self, place: Place, keep: int, parts: Timed) -> None:
         self._place, self._keep, self._parts = place, keep, parts
         self._mirror: Mirror | None = None
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lowtide-prune")
+        self._pruned: Future[None] | None = None
         self.moved_bytes = 0
         self.moved_from: str | None = None
 
@@ -46,19 +50,33 @@ class Shelf:
         return brought.found
 
     def publish(self, step: int, sealed: Mapping[str, Sealed]) -> Published:
-        """Publish the sealed partial of `step`, and begin to send it on."""
+        """Publish the sealed partial of `step`, and begin to send it on and to remove the oldest."""
         held = self._mirror.held() if self._mirror is not None else set()
-        published = checkpoint.publish(self._place.checkpoints, step, sealed, self._keep, held)
+        published = checkpoint.publish(self._place.checkpoints, step, sealed, self._keep, held, prunes=False)
         if self._mirror is not None:
             self._mirror.push(published)
+        self._pruned = self._pool.submit(self._prune, held)
         return published
+
+    def settle(self) -> None:
+        """Wait until the oldest is removed: the next one may need its room."""
+        if self._pruned is not None:
+            self._pruned.result()
+            self._pruned = None
 
     def finish(self, result: bool = False) -> None:
         """Wait until the newest is at the zone's own place; the finished model, too, where there is one."""
+        self.settle()
         if self._mirror is not None:
             if result:
                 self._mirror.push_folder(self._place.checkpoints / "final")
             self._mirror.finish()
+
+    def _prune(self, held: Collection[str]) -> None:
+        try:
+            checkpoint.prune(self._place.checkpoints, held)
+        except Unavailable as fault:  # what is published counts; the next prune tries again
+            _say(f"the oldest checkpoint is still there: {fault}")
 
 
 def _say(text: str) -> None:

@@ -1,49 +1,50 @@
 """What DeepSpeed would write, held as it was at a step boundary, so that it is written while training goes on.
-In: DeepSpeed's checkpoint writer and what it is given. Out: files, when `write` is called, from any thread.
-jobs.engine puts it in the writer's place; jobs.save has the copies written.
+In: what DeepSpeed gives its checkpoint writer. Out: the states and the paths that they belong at.
+jobs.engine puts it in the writer's place; jobs.saving writes what it held.
 """
 
 from __future__ import annotations
 
 import copy
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from jobs.patience import LANES
+Held = tuple[Any, Path]
+"""What belongs in a file, and where that is."""
 
 
 class Snapshot:
-    """In the place of DeepSpeed's checkpoint engine: all else is as the given one has it."""
+    """In the place of DeepSpeed's checkpoint engine: it writes nothing; all else is as the given one has it."""
 
     def __init__(self, given: Any) -> None:
         self._given = given
         self._copies = False
-        self._held: list[tuple[Any, str]] = []
+        self._held: list[Held] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._given, name)
 
     def begin(self, copies: bool) -> None:
-        """A new checkpoint: with `copies` training may go on before `write`, else it must not."""
+        """A new checkpoint: with `copies` training may go on before what is held is written, else it must not."""
         self._copies, self._held = copies, []
 
     def preserves_storage_sharing(self) -> bool:
         """Whether DeepSpeed must copy tensors before it gives them here; not where they are copied anyway."""
         return not self._copies and bool(self._given.preserves_storage_sharing())
 
-    def save(self, state_dict: Any, path: str) -> None:
-        """Hold what belongs in a file, as it is now where `begin` said so, until `write`."""
-        self._held.append((frozen(state_dict, {}) if self._copies else state_dict, path))
+    def makedirs(self, path: str, exist_ok: bool = False) -> None:
+        """Nothing: who writes makes the folder. A rank that failed here would leave the others waiting for it."""
 
-    def write(self) -> list[Path]:
-        """Write this rank's files, side by side, and let go of what was held; where they are."""
+    def save(self, state_dict: Any, path: str) -> None:
+        """Hold what belongs in a file, as it is now where `begin` said so."""
+        self._held.append((frozen(state_dict, {}) if self._copies else state_dict, Path(path)))
+
+    def take(self) -> list[Held]:
+        """All that is held, and no longer."""
         held, self._held = self._held, []
-        with ThreadPoolExecutor(max_workers=LANES, thread_name_prefix="lowtide-write") as pool:
-            list(pool.map(lambda each: self._given.save(*each), held))
-        return [Path(path) for _, path in held]
+        return held
 
 
 def frozen(item: Any, seen: dict[Any, torch.Tensor]) -> Any:

@@ -192,10 +192,12 @@ class _Run:
         Where the disk is full or hangs, training goes on and the checkpoint before stands; where the segment `ends`
         here, saving is tried again, and then Unavailable says so.
         """
-        if self.saver.in_flight is not None:
-            self._finish(self.saver.in_flight, waits=True)
+        if self.saver.in_flight == self.step:
+            self._finish(self.step, waits=True)
         if self.step == self.saved_step:
             return
+        if self.saver.in_flight is not None:
+            self.saver.abandon()  # all of this step is to be written anyway: a pause waits for one write, not for two
         for wait_s in (*SAVE_AGAIN_S, None) if ends else (None,):
             try:
                 self._begin(engine, beside=not ends)

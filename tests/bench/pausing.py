@@ -1,4 +1,4 @@
-"""What pausing costs: a save against plain writing of the same bytes, and training beside a save each minute.
+"""What pausing costs: saves against plain writing of the same bytes, and training beside a save each minute.
 In: nothing but two cores. Out: both as ratios within one run, with the parts of a save; bare ranks, without Ray.
 Started with a rank it is one of the ranks: `python -m tests.bench.pausing FOLDER RANK`.
 """
@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.checkpoint import newest
 from jobs.place import Place
 from jobs.spec import JobSpec
 from tests.bench.figure import Figure, Options, Section, Table
+from tests.bench.saves import ROUNDS as TURNS
+from tests.bench.saves import Saves, Turn
 
 WORKERS = 2
 ROUNDS = 4
@@ -36,7 +37,6 @@ MODEL = {
     "intermediate_size": 1376,
 }
 """A Llama of about 26 million parameters."""
-_CHUNK_BYTES = 1 << 20
 
 
 def measure(_options: Options) -> Section:
@@ -45,31 +45,52 @@ def measure(_options: Options) -> Section:
         folder = Path(name)
         (folder / "corpus.txt").write_text("".join(f"line {n} of what is read: {n * n}\n" for n in range(5000)))
         _run_ranks(folder)
-        rounds: list[dict[str, Any]] = json.loads((folder / "rounds.json").read_text())
-    saves = [each["save_s"] / each["plain_s"] for each in rounds]
+        found: dict[str, Any] = json.loads((folder / "found.json").read_text())
+    rounds, turns = found["rounds"], found["turns"]
     costs_s = [each["often"]["step_s"] / each["quiet"]["step_s"] - 1 for each in rounds]
     per_minute = [cost * each["often"]["between_s"] / MINUTE_S for cost, each in zip(costs_s, rounds, strict=True)]
     size_bytes = rounds[0]["size_bytes"]
     return Section(
         "pausing",
         figures=[
+            Figure("a save, of writing and syncing the same bytes plainly", _ratio(turns, "save"), "x", at_most=1.25),
             Figure(
-                "a save, of writing and syncing the same bytes plainly", statistics.median(saves), "x", at_most=1.25
+                "a pause a step after a save began beside the training, of the same",
+                _ratio(turns, "abandoned"),
+                "x",
+                note=f"{_ratio(turns, 'waited'):.2f} x where that save is waited for instead of abandoned",
             ),
             Figure("throughput lost by a save each minute", 100 * statistics.median(per_minute), "%", at_most=2.0),
         ],
-        tables=[_table(rounds)],
-        remarks=[f"ZeRO 2, fp32, {WORKERS} ranks, {size_bytes / 1e6:.0f} MB a checkpoint, saved by both ranks at once"],
+        tables=[_turns(turns), _table(rounds)],
+        remarks=[
+            f"ZeRO 2, fp32, {WORKERS} ranks, {size_bytes / 1e6:.0f} MB a checkpoint, saved by both ranks at once",
+            f"ratios of {TURNS} rounds, the median; plainly: the same bytes in as many files by the same ranks at once",
+        ],
     )
 
 
+def _ratio(turns: list[dict[str, Turn]], kind: str) -> float:
+    return statistics.median(each[kind]["s"] / each["plainly"]["s"] for each in turns)
+
+
+def _turns(turns: list[dict[str, Turn]]) -> Table:
+    columns = ("turn", "median", "least", "most", "of plainly")
+    rows = [_row(kind, [each[kind]["s"] for each in turns], _ratio(turns, kind)) for kind in turns[0]]
+    rows += [_row(f"save: {part}", [each["save"][part] for each in turns]) for part in turns[0]["save"] if part != "s"]
+    return Table("saves", columns, rows)
+
+
+def _row(name: str, took_s: list[float], ratio: float | None = None) -> tuple[str, ...]:
+    figures = (f"{pick(took_s):.3f} s" for pick in (statistics.median, min, max))
+    return (name, *figures, "" if ratio is None else f"{ratio:.2f} x")
+
+
 def _table(rounds: list[dict[str, Any]]) -> Table:
-    columns = ("round", "save", "plainly", "step", "step beside saves", "saves", "copied in")
+    columns = ("round", "step", "step beside saves", "saves", "copied in")
     rows = [
         (
             str(number),
-            f"{each['save_s']:.2f} s",
-            f"{each['plain_s']:.2f} s",
             f"{1000 * each['quiet']['step_s']:.0f} ms",
             f"{1000 * each['often']['step_s']:.0f} ms",
             str(each["often"]["saves"]),
@@ -138,12 +159,13 @@ class Stopwatch:
 
 
 def rank_main(folder: Path, rank: int) -> None:
-    """Rounds of quiet training and training with saves, each ended by a save; then the same bytes plainly."""
+    """Turns of saves and of plain writing; then rounds of quiet training and training with saves."""
     import torch.distributed as dist
 
     from jobs.train import run
 
     dist.init_process_group("gloo")
+    turns = Saves(Place(rank, WORKERS, rank, "cpu", folder / "saves", None, "saves"), _spec(folder, 3600.0)).rounds()
     rounds = []
     for number in range(ROUNDS):
         found: dict[str, Any] = {}
@@ -157,14 +179,10 @@ def rank_main(folder: Path, rank: int) -> None:
             copy_s = parts.get("copy", 0.0)
             found[kind] = {"step_s": watch.step_s, "saves": saves, "between_s": between_s, "copy_s": copy_s}
             if kind == "quiet":
-                found |= {"save_s": parts["checkpoint"] + parts["publish"], "size_bytes": outcome.checkpoint_bytes}
-                dist.barrier()
-                if rank == 0:
-                    found["plain_s"] = _plainly(folder / "checkpoints", folder / "plain")
-                dist.barrier()
+                found["size_bytes"] = outcome.checkpoint_bytes
         rounds.append(found)
     if rank == 0:
-        (folder / "rounds.json").write_text(json.dumps(rounds))
+        (folder / "found.json").write_text(json.dumps({"rounds": rounds, "turns": turns}))
 
 
 def _spec(folder: Path, every_s: float) -> JobSpec:
@@ -180,27 +198,6 @@ def _spec(folder: Path, every_s: float) -> JobSpec:
             "checkpoint": {"every": f"{every_s:g}s", "keep": 1},
         }
     )
-
-
-def _plainly(checkpoints: Path, target: Path) -> float:
-    """Seconds to write files of the sizes of the newest checkpoint's, one after the other, and to sync each."""
-    found = newest(checkpoints)
-    assert found is not None
-    sizes = [path.stat().st_size for path in found.folder.rglob("*") if path.is_file()]
-    chunk = os.urandom(_CHUNK_BYTES)
-    target.mkdir()
-    began_s = time.monotonic()
-    for number, size in enumerate(sizes):
-        with (target / str(number)).open("wb") as file:
-            for start in range(0, size, _CHUNK_BYTES):
-                file.write(chunk[: size - start])
-            file.flush()
-            os.fsync(file.fileno())
-    took_s = time.monotonic() - began_s
-    for path in target.iterdir():
-        path.unlink()
-    target.rmdir()
-    return took_s
 
 
 if __name__ == "__main__":

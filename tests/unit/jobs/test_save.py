@@ -12,32 +12,33 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from jobs import checkpoint
+from jobs import checkpoint, saving
+from jobs.checkpoint import Sealed
 from jobs.group import Group
 from jobs.pace import Parts
+from jobs.patience import GivenUp
 from jobs.place import Place
 from jobs.save import Saver
 from jobs.shelf import Shelf
-from jobs.snapshot import Snapshot, frozen
+from jobs.snapshot import Held, Snapshot, frozen
 from jobs.spec import JobFault, Unavailable
 
 
 class Disk:
-    """Where DeepSpeed's writer would be: real files, each once the test lets it."""
+    """Real files, once the test lets them be written."""
 
     def __init__(self) -> None:
         self.free = threading.Event()
         self.free.set()
         self.fault: Exception | None = None
 
-    def preserves_storage_sharing(self) -> bool:
-        return True
-
-    def save(self, state: Any, path: str) -> None:
-        self.free.wait()
+    def write(self, held: list[Held], over: threading.Event) -> dict[Path, Sealed]:
+        while not self.free.wait(0.01):
+            if over.is_set():
+                raise GivenUp
         if self.fault is not None:
             raise self.fault
-        torch.save(state, path)
+        return saving.write(held, over)
 
 
 class Weights:
@@ -45,15 +46,16 @@ class Weights:
 
     def __init__(self) -> None:
         self.disk = Disk()
-        self.snapshot = Snapshot(self.disk)
+        self.snapshot = Snapshot(None)
         self.weight = torch.zeros(4)
 
     def save(self, folder: Path, tag: str, beside: bool) -> None:
         self.snapshot.begin(copies=beside)
+        self.snapshot.makedirs(str(folder / tag), exist_ok=True)
         self.snapshot.save({"weight": self.weight}, str(folder / tag / "weights.pt"))
 
-    def finish_save(self) -> list[Path]:
-        return self.snapshot.write()
+    def finish_save(self, over: threading.Event) -> dict[Path, Sealed]:
+        return self.disk.write(self.snapshot.take(), over)
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +75,8 @@ def saver(place: Place, tmp_path: Path) -> Iterator[Saver]:
     made.close()
 
 
-def begin(saver: Saver, engine: Any, step: int, beside: bool = True) -> None:
-    saver.begin(engine, {"step": step}, 0, beside)
+def begin(saver: Saver, engine: Any, step: int, beside: bool = True, room_bytes: int = 0) -> None:
+    saver.begin(engine, {"step": step}, room_bytes, beside)
 
 
 def weight_of(folder: Path) -> tuple[int, list[float]] | None:
@@ -129,9 +131,42 @@ def test_a_fault_of_the_writer_is_raised_at_the_next_check_and_the_one_before_st
     assert weight_of(tmp_path) == (3, [0.0] * 4)
 
 
+def test_one_that_is_abandoned_leaves_the_one_before_and_the_next_is_written(saver: Saver, tmp_path: Path) -> None:
+    engine = Weights()
+    begin(saver, engine, 1)
+    saver.finish(waits=False)
+    engine.disk.free.clear()
+    begin(saver, engine, 2)
+    saver.abandon()
+    assert (saver.in_flight, weight_of(tmp_path)) == (None, (1, [0.0] * 4))
+    engine.weight += 1
+    engine.disk.free.set()
+    begin(saver, engine, 3, beside=False)
+    saver.finish(waits=True)
+    assert weight_of(tmp_path) == (3, [1.0] * 4)
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_one_that_had_failed_is_abandoned_without_a_word(saver: Saver, tmp_path: Path) -> None:
+    engine = Weights()
+    engine.disk.fault = Unavailable("no room")
+    begin(saver, engine, 1)
+    saver.abandon()
+    assert (saver.in_flight, weight_of(tmp_path)) == (None, None)
+
+
+def test_only_the_newest_stay_once_the_shelf_has_settled(saver: Saver, tmp_path: Path) -> None:
+    engine = Weights()
+    for step in (1, 2, 3, 4):
+        begin(saver, engine, step)
+        saver.finish(waits=True)
+    saver._shelf.settle()
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000003", "step-00000004"]
+
+
 def test_a_disk_without_room_is_told_before_anything_is_written(saver: Saver, tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="make room"):
-        saver.begin(Weights(), {"step": 1}, 1 << 60, True)
+        begin(saver, Weights(), 1, room_bytes=1 << 60)
     assert saver.in_flight is None
     assert not list(tmp_path.glob("*.partial"))
 
