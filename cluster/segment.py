@@ -13,16 +13,13 @@ import sys
 import threading
 import time
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
-import psutil
-
 from cluster.api import SegmentOrder, SegmentResult
+from cluster.began import began_at_s
 from cluster.cap import with_cap
 from cluster.drain import DrainWatch
 from cluster.failure import failure_of
-from cluster.labels import selector
 from cluster.order import ADDRESS, SUBMITTED_AT, VARIABLE, leave_result, read_order, result_path
 
 DRIVER_RANK = -1
@@ -30,7 +27,7 @@ DRIVER_RANK = -1
 
 def main() -> int:
     """Run the segment; 0 unless it failed or was lost."""
-    started_at_s = psutil.Process().create_time()
+    started_at_s = began_at_s()
     order = read_order(os.environ[VARIABLE])
     _attach()
     _on_sigterm(order)
@@ -82,10 +79,12 @@ def _fit(order: SegmentOrder, started_at_s: float) -> SegmentResult:
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
-    trainer = _trainer(order)
+    from cluster.trainer import trainer
+
+    run = trainer(order)
     fit_at_s = time.time()
     try:
-        report = trainer.fit().return_value
+        report = run.fit().return_value
     except (TrainingFailedError, RayError) as fault:
         return _failed(fault)
     submitted_at_s = float(os.environ.get(SUBMITTED_AT, started_at_s))
@@ -93,7 +92,8 @@ def _fit(order: SegmentOrder, started_at_s: float) -> SegmentResult:
     parts_s = {
         "submit": max(0.0, started_at_s - submitted_at_s),
         "driver": fit_at_s - started_at_s,
-        "workers": max(0.0, report["entered_at_s"] - fit_at_s),
+        "controller": max(0.0, report["began_at_s"] - fit_at_s),
+        "workers": report["entered_at_s"] - report["began_at_s"],
         "end": max(0.0, time.time() - report["left_at_s"]),
     }
     return SegmentResult(
@@ -106,38 +106,6 @@ def _fit(order: SegmentOrder, started_at_s: float) -> SegmentResult:
         checkpoint_bytes=report["checkpoint_bytes"],
         moved_bytes=report["moved_bytes"],
         moved_from=report["moved_from"],
-    )
-
-
-def _trainer(order: SegmentOrder) -> Any:
-    """Ray Train's trainer; the controller alone retries, so that every attempt is a segment of its own."""
-    from ray import cloudpickle
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
-
-    from cluster import installation, rendezvous
-
-    for module in (installation, rendezvous):  # a worker's own `cluster` may be a user's folder
-        cloudpickle.register_pickle_by_value(module)
-    workers = order.spec.workers
-    resources: dict[str, float] = {"CPU": workers.cpus}
-    if workers.gpus:
-        resources["GPU"] = workers.gpus
-    return DataParallelTrainer(
-        installation.guarded("cluster.worker", "train"),
-        train_loop_config={"document": os.environ[VARIABLE]},
-        scaling_config=ScalingConfig(
-            num_workers=order.workers,
-            use_gpu=workers.gpus > 0,
-            resources_per_worker=resources,
-            label_selector=selector(order),
-        ),
-        run_config=RunConfig(
-            name=order.segment_id,
-            storage_path=str(Path(order.checkpoints) / "ray"),
-            failure_config=FailureConfig(max_failures=0, controller_failure_limit=0, max_preemption_failures=0),
-        ),
-        backend_config=rendezvous.Rendezvous(),
     )
 
 

@@ -19,6 +19,7 @@ import ray.train
 from ray.exceptions import RayError
 
 from cluster.api import SegmentOrder
+from cluster.began import began_at_s
 from cluster.cap import is_refused, tell
 from cluster.drain import DrainWatch
 from cluster.link import Link
@@ -82,6 +83,7 @@ def _report(outcome: Outcome, watch: RankWatch, entered_at_s: float) -> dict[str
         "checkpoint_bytes": outcome.checkpoint_bytes,
         "moved_bytes": outcome.moved_bytes,
         "moved_from": outcome.moved_from,
+        "began_at_s": began_at_s(),
         "entered_at_s": entered_at_s,
         "left_at_s": time.time(),
     }

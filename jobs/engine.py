@@ -10,6 +10,7 @@ import importlib
 import logging
 import os
 import random
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from threading import Event
@@ -52,7 +53,8 @@ def prepare(place: Place) -> Any:
         # Filling costs time and changes no result.
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
-    import deepspeed
+    with _absent("mlflow"):  # DeepSpeed's autotuner, which is never used here, asks whether there is one
+        import deepspeed
 
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if place.device == "cpu":
@@ -233,6 +235,19 @@ class Engine:
     def _tensors(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         rows = torch.from_numpy(batch).to(self._device, non_blocking=True)
         return rows[:, :-1].contiguous(), rows[:, 1:].contiguous()
+
+
+@contextlib.contextmanager
+def _absent(name: str) -> Iterator[None]:
+    """Within the block the module cannot be imported, unless it has been: its import is slow, and of no use."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]  # as Python has it for what is not to be imported
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 def _spare_the_compiler() -> None:

@@ -39,7 +39,8 @@ def run(spec: JobSpec, place: Place, watch: Watch) -> Outcome:
         from jobs.group import Group
 
         deepspeed = engines.prepare(place)
-    group = Group(place)
+    with parts.time("group"):
+        group = Group(place)
     with parts.time("data"):
         text = _corpus(spec, place, group)
     return _Run(spec, place, watch, group, parts, text).go(deepspeed)
