@@ -23,6 +23,8 @@ SUBMITTED_AT = "LOWTIDE_SUBMITTED_AT"
 TRACEBACK = "lowtide_traceback"
 """Attribute of a worker's exception with its traceback as text."""
 
+NOT_THE_JOBS = 75
+"""A driver's exit code (sysexits' EX_TEMPFAIL) where Ray, a disk or the driver itself failed, and not the job."""
 SILENCE_S = 30.0
 """How long a disk may take to a result of a few kilobytes."""
 
@@ -41,6 +43,12 @@ def write_order(order: SegmentOrder) -> str:
 def read_order(text: str) -> SegmentOrder:
     """The order in JSON text; ValueError where it is none."""
     return _ORDER.validate_json(text)
+
+
+def number_of(segment_id: str) -> int:
+    """Which of its job's segments it is: the n of `<job>-<n>`; 0 where the id has none."""
+    number = segment_id.rpartition("-")[2]
+    return int(number) if number.isdecimal() else 0
 
 
 def result_path(checkpoints: str, segment_id: str) -> Path:

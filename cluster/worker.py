@@ -24,7 +24,7 @@ from cluster.cap import is_refused, tell
 from cluster.drain import DrainWatch
 from cluster.link import Link
 from cluster.meter.limit import Cap
-from cluster.order import TRACEBACK, code_path, read_order
+from cluster.order import TRACEBACK, code_path, number_of, read_order
 from jobs.place import Outcome, Phase, Place
 from jobs.spec.code import unpack
 from jobs.spec.errors import Unavailable
@@ -102,6 +102,7 @@ def _place(order: SegmentOrder) -> Place:
         also_at=order.also_at,
         mirror=order.mirror,
         start_step=order.start_step,
+        segment=number_of(order.segment_id),
     )
 
 

@@ -2,13 +2,20 @@
 In: published checkpoints, as they come. Out: the same at a URL, complete before it counts; older ones removed.
 jobs.train pushes each; jobs.bring takes them from there when the working folder is gone, or in another zone.
 
-    <url>/<job>/published.json                 the pointer, written last
-    <url>/<job>/step-00000120/<file>[.zst]     as it is, or compressed where that is faster
-    <url>/<job>/step-00000120/manifest.json    written after the files: their sizes and SHA-256 as they were, and sent
+    <url>/<job>/published-00000007.json        the pointer of the job's 7th segment, written last; the highest decides
+    <url>/<job>/published.json                 the same once more, for people and other tools
+    <url>/<job>/step-00000120-7/<file>[.zst]   as it is, or compressed where that is faster
+    <url>/<job>/step-00000120-7/manifest.json  written after the files: their sizes and SHA-256 as they were, and sent
     <url>/<job>/final/                         the finished model, as it is
 
 Sending goes on in the background while the job trains; a newer checkpoint waits until the one before is there, and
 those between are left out. Whatever ends it half-way, the pointer still names the one before.
+
+A segment that a later one has fenced off (jobs.fence) sends no more. What it sends though it has not seen that yet goes
+under its own number, and a pointer of a lower number is not read. That much holds at every store whose listings show
+what was written. Best effort is the rest: a later segment that finds the newest there already points at it as it lies,
+under the earlier number, and an earlier one that stalled between its look and its removing may take it along (it had
+sent a newer one by then, which is used); and `final/` is one for all.
 """
 
 from __future__ import annotations
@@ -22,9 +29,10 @@ from pathlib import Path
 from typing import Any
 
 from jobs import packing
-from jobs.checkpoint import MANIFEST, POINTER, Published, manifest_of, named_in
+from jobs.checkpoint import MANIFEST, POINTER, Published, is_name, manifest_of, order
+from jobs.fence import content, named_in, pointer_of, pointers_in, refuse
 from jobs.patience import LANES, Pulse, together
-from jobs.spec import Unavailable
+from jobs.spec import Fenced, Unavailable
 from jobs.target import CHUNK_BYTES, Target
 
 _PROBE_BYTES = 4 << 20
@@ -45,8 +53,8 @@ class Sent:
 class Mirror:
     """One for a segment, on one rank. No method but `finish` waits for the network."""
 
-    def __init__(self, url: str, keep: int, say: Callable[[str], None]) -> None:
-        self._url, self._keep, self._say = url, keep, say
+    def __init__(self, url: str, keep: int, say: Callable[[str], None], segment: int = 0) -> None:
+        self._url, self._keep, self._say, self._segment = url, keep, say, segment
         self._changed = threading.Condition()
         self._waiting: list[Callable[[Target], None]] = []
         self._held: str | None = None
@@ -64,7 +72,7 @@ class Mirror:
     def push_folder(self, folder: Path) -> None:
         """Send a folder as it is, under its own name, after the checkpoint that waits."""
         with self._changed:
-            self._waiting.append(lambda target: send_folder(target, folder))
+            self._waiting.append(lambda target: send_folder(target, folder, self._segment))
             self._wake()
 
     def held(self) -> set[str]:
@@ -101,45 +109,68 @@ class Mirror:
             if published is not None:
                 if self._bandwidth_bytes_per_s is None:
                     self._bandwidth_bytes_per_s = bandwidth(self._target, published)
-                done = send(self._target, published, self._keep, self._bandwidth_bytes_per_s)
+                done = send(self._target, published, self._keep, self._bandwidth_bytes_per_s, self._segment)
                 sizes = f"{done.sent_bytes / 1e6:.1f} MB sent of {done.size_bytes / 1e6:.1f}"
                 self._say(f"{done.name} is at {self._url}: {sizes} in {done.duration_s:.2f} s")
             elif folder is not None:
                 folder(self._target)
-        except (Unavailable, OSError) as fault:
+        except (Unavailable, Fenced, OSError) as fault:
             what = published.folder.name if published else "the result"
             self._say(f"{what} is not at {self._url}, only in the working folder: {fault}")
         except Exception as fault:  # a thread's edge: training goes on, and the reason is told
             self._say(f"sending to {self._url} failed: {type(fault).__name__}: {fault}")
 
 
-def send(target: Target, published: Published, keep: int, bandwidth_bytes_per_s: float | None = None) -> Sent:
+def send(
+    target: Target, published: Published, keep: int, bandwidth_bytes_per_s: float | None = None, segment: int = 0
+) -> Sent:
     """Send a published checkpoint; the pointer moves when all of it is there, then all but the newest `keep` go.
 
-    Unavailable where the target does not answer.
+    Unavailable where the target does not answer, Fenced where a later segment has claimed it.
     """
-    started_s, name = time.monotonic(), published.folder.name
+    started_s = time.monotonic()
+    refuse(pointers_in(target.files()), segment, target.place)
     files = manifest_of(published.folder)
-    content: dict[str, Any] = {"step": published.step, "files": {}}
+    about_all: dict[str, Any] = {"step": published.step, "files": {}}
     sent_bytes = 0
-    if not _is_there(target, published.folder):
+    there = _there(target, published)
+    name = there or published.folder.name
+    if there is None:
         acts = [_sending(target, published.folder, file, bandwidth_bytes_per_s) for file in files]
         for (file, sealed), (stored, size_bytes) in zip(files.items(), together(target.place, acts), strict=True):
             about = {"bytes": sealed.size_bytes, "sha256": sealed.sha256, "stored": stored, "sent_bytes": size_bytes}
-            content["files"][file] = about
+            about_all["files"][file] = about
             sent_bytes += size_bytes
-        target.write(f"{name}/{MANIFEST}", _document(content))
-    names = {name, *(each for each in named_in(target.read(POINTER)) if each <= name)}
-    kept = sorted(names, reverse=True)[:keep]
-    target.write(POINTER, _document({"published": kept}))
+        target.write(f"{name}/{MANIFEST}", _document(about_all))
+    kept = _point(target, name, keep, segment)
+    claimed = pointers_in(target.files())
+    refuse(claimed, segment, target.place)
+    if segment:
+        target.write(POINTER, _document(content(segment, kept)))
     for stale in target.folders():
-        if stale.startswith("step-") and stale not in kept:
+        if is_name(stale) and stale not in kept and order(stale)[1] <= segment:
             target.remove(stale)
+    for number in claimed:
+        if 0 < number < segment:
+            target.remove(pointer_of(number))
     return Sent(name, published.size_bytes, sent_bytes, time.monotonic() - started_s)
 
 
-def send_folder(target: Target, folder: Path) -> None:
-    """Replace a folder at the target by this one, its files as they are."""
+def _point(target: Target, name: str, keep: int, segment: int) -> list[str]:
+    """Move this segment's pointer to `name`; the names that it lists now. See jobs.checkpoint."""
+    before: list[str] = []
+    for number in pointers_in(target.files()):
+        if number <= segment and not before:
+            before = named_in(target.read(pointer_of(number))) or []
+    names = {each for each in before if order(each)[0] < order(name)[0]}
+    kept = [name, *sorted(names, key=order, reverse=True)][:keep]
+    target.write(pointer_of(segment), _document(content(segment, kept)))
+    return kept
+
+
+def send_folder(target: Target, folder: Path, segment: int = 0) -> None:
+    """Replace a folder at the target by this one, its files as they are; Fenced as `send`."""
+    refuse(pointers_in(target.files()), segment, target.place)
     names = sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
     together(target.place, [_sending(target, folder, name, None) for name in names])
 
@@ -162,15 +193,26 @@ def bandwidth(target: Target, published: Published) -> float | None:
     return sent / max(taken_s, 1e-6)
 
 
-def _is_there(target: Target, folder: Path) -> bool:
-    """Whether the target has this very checkpoint already, as after an end between its manifest and the pointer."""
-    there = target.read(f"{folder.name}/{MANIFEST}")
+def _there(target: Target, published: Published) -> str | None:
+    """The name under which the target has this very checkpoint already, if it has.
+
+    As after an end between its manifest and the pointer; or it is an earlier segment's, that this one went on from.
+    """
+    sums = {name: sealed.sha256 for name, sealed in manifest_of(published.folder).items()}
+    own = order(published.folder.name)[1]
+    alike = [name for name in target.folders() if is_name(name) and order(name)[0] == published.step]
+    for name in sorted(alike, key=order, reverse=True):
+        if order(name)[1] <= own and _sums(target.read(f"{name}/{MANIFEST}")) == sums:
+            return name
+    return None
+
+
+def _sums(manifest: bytes | None) -> dict[str, str] | None:
     try:
-        files = json.loads(there or b"{}").get("files", {})
-        sums = {name: about["sha256"] for name, about in files.items()}
+        files = json.loads(manifest or b"{}").get("files", {})
+        return {name: about["sha256"] for name, about in files.items()}
     except (ValueError, AttributeError, KeyError, TypeError):
-        return False
-    return sums == {name: sealed.sha256 for name, sealed in manifest_of(folder).items()}
+        return None
 
 
 def _sending(

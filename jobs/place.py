@@ -32,6 +32,8 @@ class Place:
     """URL where the zone keeps what is published in `checkpoints`; None where the folder is its own place."""
     start_step: int = 0
     """Where the newest checkpoint stands, as far as the controller knows."""
+    segment: int = 0
+    """It is the job's n-th: a later one fences it off (jobs.fence). 0 where nobody counts, as on bare ranks."""
 
 
 class Watch(Protocol):

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import checkpoint, tokens
+from jobs import checkpoint, fence, tokens
 from jobs.patience import told_as
-from jobs.spec import Unavailable
+from jobs.spec import Fenced, Unavailable
 
 if TYPE_CHECKING:
     from jobs.engine import Engine
@@ -21,20 +21,26 @@ if TYPE_CHECKING:
 METRICS = "metrics.json"
 
 
-def write(group: Group, engine: Engine, folder: Path, step: int, metrics: dict[str, float], tokenizer: str) -> None:
-    """Write `folder/final`; all ranks call. The tokenizer goes beside the weights unless it is `bytes`."""
+def write(
+    group: Group, engine: Engine, folder: Path, step: int, metrics: dict[str, float], tokenizer: str, segment: int = 0
+) -> None:
+    """Write `folder/final`; all ranks call. The tokenizer goes beside the weights unless it is `bytes`.
+
+    Fenced where a later segment has taken over; what that has finished stays.
+    """
     final = folder / "final"
-    partial = folder / "final.partial"
+    partial = folder / (f"final-{segment}.partial" if segment else "final.partial")
 
     def prepare() -> None:
-        checkpoint.clear(folder)
+        fence.check(folder, segment)
+        checkpoint.clear(folder, segment)
         with told_as(str(partial)):
             partial.mkdir()
 
     def finish(fault: Unavailable | None) -> None:
         if fault is not None:
             raise fault
-        with told_as(str(partial)):
+        with told_as(str(partial)), fence.blamed(folder, segment):
             publish()
 
     def publish() -> None:
@@ -43,10 +49,21 @@ def write(group: Group, engine: Engine, folder: Path, step: int, metrics: dict[s
             encoder.save(partial / "model")
         checkpoint.write_atomically(partial / METRICS, {"step": step, "metrics": metrics})
         checkpoint.seal(partial)
+        fence.check(folder, segment)
         if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
+            set_aside()
+        partial.rename(final)  # which fails where another segment's has come there meanwhile
         checkpoint.sync_folder(folder)
+
+    def set_aside() -> None:
+        before = partial.with_name(f"before-{partial.name}")
+        final.rename(before)
+        try:
+            fence.check(folder, segment)
+        except Fenced:
+            before.rename(final)  # it may be the later segment's
+            raise
+        shutil.rmtree(before)
 
     group.first(prepare)
     fault: Unavailable | None = None

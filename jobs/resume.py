@@ -7,17 +7,25 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs import checkpoint
+from jobs import checkpoint, fence
 from jobs.bring import Brought, bring
+from jobs.patience import bounded, told_as
 from jobs.place import Place
 from jobs.spec import InputError, JobSpec
 
 
 def find(place: Place, keep: int) -> Brought:
-    """The newest checkpoint of the job, brought over first where it lies elsewhere. Call it on one rank."""
-    checkpoint.clear(place.checkpoints)
+    """The newest checkpoint of the job, brought over first where it lies elsewhere. Call it on one rank.
+
+    From here on earlier segments may publish no more, for what is found here is gone on from. Fenced where a later one
+    has done the same.
+    """
+    folder = place.checkpoints
+    with told_as(str(folder)):
+        bounded(str(folder), lambda _pulse: fence.claim(folder, place.segment))
+    checkpoint.clear(folder, place.segment)
     sources = [place.restore_from, *place.also_at, place.mirror]
-    return bring(place.checkpoints, [str(each) for each in sources if each], keep, place.start_step)
+    return bring(folder, [str(each) for each in sources if each], keep, place.start_step, segment=place.segment)
 
 
 def essentials(spec: JobSpec, world_size: int, digest: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs import checkpoint
 from jobs.checkpoint import Published, Sealed
+from jobs.fence import blamed
 from jobs.pace import Parts
 from jobs.patience import GivenUp
 from jobs.place import Place
@@ -67,11 +68,12 @@ class Saver:
         """
         assert self._write is None
         folder, step = self._place.checkpoints, int(meta["step"])
-        partial = checkpoint.partial_of(folder, step)
+        partial = checkpoint.partial_of(folder, step, self._place.segment)
 
         def prepare() -> None:
+            self._shelf.check()
             self._shelf.settle()
-            checkpoint.clear(folder)
+            checkpoint.clear(folder, self._place.segment)
             checkpoint.make_room(folder, room_bytes)
             checkpoint.begin(partial, meta)
 
@@ -110,12 +112,14 @@ class Saver:
 
     def _finish_files(self, engine: Engine, partial: Path, over: threading.Event) -> dict[str, Sealed]:
         """Write what the engine holds, safely and with checksums; in the writer's thread."""
-        own = {str(path.relative_to(partial)): sealed for path, sealed in engine.finish_save(over).items()}
-        return own | checkpoint.seal_files(partial, [checkpoint.META] if self._place.rank == 0 else [])
+        with blamed(self._place.checkpoints, self._place.segment):
+            own = {str(path.relative_to(partial)): sealed for path, sealed in engine.finish_save(over).items()}
+            return own | checkpoint.seal_files(partial, [checkpoint.META] if self._place.rank == 0 else [])
 
     def _publish(self, write: _Write, sealed: dict[str, Sealed]) -> Published:
-        rest = checkpoint.unsealed(write.partial, sealed)  # DeepSpeed writes some files itself, offloaded tensors say
-        return self._shelf.publish(write.step, sealed | checkpoint.seal_files(write.partial, rest))
+        with blamed(self._place.checkpoints, self._place.segment):
+            rest = checkpoint.unsealed(write.partial, sealed)  # DeepSpeed writes some itself, offloaded tensors say
+            return self._shelf.publish(write.step, sealed | checkpoint.seal_files(write.partial, rest))
 
 
 def _ended(write: _Write) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
-from jobs import checkpoint, resume
+from jobs import checkpoint, fence, resume
 from jobs.checkpoint import Published, Sealed
 from jobs.mirror import Mirror
+from jobs.patience import bounded
 from jobs.place import Place
 from jobs.spec import Unavailable
 
@@ -44,15 +45,21 @@ class Shelf:
             size = f"{brought.moved_bytes / 1e6:.1f} MB read of {brought.found.size_bytes / 1e6:.1f}"
             _say(f"{brought.found.folder.name} brought from {brought.moved_from}: {size} in {brought.duration_s:.2f} s")
         if self._place.mirror is not None:
-            self._mirror = Mirror(self._place.mirror, self._keep, _say)
+            self._mirror = Mirror(self._place.mirror, self._keep, _say, self._place.segment)
             if brought.found is not None:
                 self._mirror.push(brought.found)  # it may have come from elsewhere, or its sending been cut short
         return brought.found
 
+    def check(self) -> None:
+        """Fenced where a later segment has taken over: nothing more is to be written."""
+        folder = self._place.checkpoints
+        bounded(str(folder), lambda _pulse: fence.check(folder, self._place.segment))
+
     def publish(self, step: int, sealed: Mapping[str, Sealed]) -> Published:
         """Publish the sealed partial of `step`, and begin to send it on and to remove the oldest."""
         held = self._mirror.held() if self._mirror is not None else set()
-        published = checkpoint.publish(self._place.checkpoints, step, sealed, self._keep, held, prunes=False)
+        place = self._place
+        published = checkpoint.publish(place.checkpoints, step, sealed, self._keep, held, place.segment, prunes=False)
         if self._mirror is not None:
             self._mirror.push(published)
         self._pruned = self._pool.submit(self._prune, held)
@@ -66,6 +73,7 @@ class Shelf:
 
     def finish(self, result: bool = False) -> None:
         """Wait until the newest is at the zone's own place; the finished model, too, where there is one."""
+        self.check()
         self.settle()
         if self._mirror is not None:
             if result:
@@ -74,7 +82,7 @@ class Shelf:
 
     def _prune(self, held: Collection[str]) -> None:
         try:
-            checkpoint.prune(self._place.checkpoints, held)
+            checkpoint.prune(self._place.checkpoints, held, self._place.segment)
         except Unavailable as fault:  # what is published counts; the next prune tries again
             _say(f"the oldest checkpoint is still there: {fault}")
 

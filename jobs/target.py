@@ -105,13 +105,19 @@ class Target:
 
     def folders(self) -> list[str]:
         """Names of the folders right below; empty where the place is not there yet."""
+        return sorted(name for name, kind in self._listed().items() if kind == "directory")
 
-        def act() -> list[str]:
+    def files(self) -> list[str]:
+        """Names of the files right below; empty where the place is not there yet."""
+        return sorted(name for name, kind in self._listed().items() if kind == "file")
+
+    def _listed(self) -> dict[str, str]:
+        def act() -> dict[str, str]:
             try:
                 found = self._files.ls(self._root, detail=True)
             except (FileNotFoundError, NotADirectoryError):
-                return []
-            return sorted(each["name"].rstrip("/").rpartition("/")[2] for each in found if each["type"] == "directory")
+                return {}
+            return {each["name"].rstrip("/").rpartition("/")[2]: each["type"] for each in found}
 
         return self.patiently("listing it", lambda _pulse: act())
 

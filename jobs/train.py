@@ -230,7 +230,9 @@ class _Run:
         if text:
             print(f"lowtide: {text}", flush=True)
             with suppress(Unavailable):
-                checkpoint.clear(self.place.checkpoints)  # a part of a checkpoint only fills the disk
+                checkpoint.clear(
+                    self.place.checkpoints, self.place.segment
+                )  # a part of a checkpoint only fills the disk
         self.told = text
         self.watch.note(text)
 
@@ -266,7 +268,7 @@ class _Run:
         self.watch.phase("checkpoint")
         with self.parts.time("export"):
             folder, tokenizer = self.place.checkpoints, self.spec.data.tokenizer
-            result.write(self.group, engine, folder, self.step, self.metrics, tokenizer)
+            result.write(self.group, engine, folder, self.step, self.metrics, tokenizer, self.place.segment)
 
     def _has_result(self) -> bool:
         """Whether `final/` is of this step already; its metrics become this run's."""

@@ -5,10 +5,13 @@ jobs.script.run takes the questions from the line, and looks at the process betw
 
 from __future__ import annotations
 
+import shutil
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jobs import checkpoint
+from jobs.fence import blamed
 from jobs.pace import Action, Clock, Parts
 from jobs.place import Phase, Place, Watch
 from jobs.spec import JobFault, JobSpec, Unavailable
@@ -37,6 +40,8 @@ class Answers:
         self.steps: int | None = None
         self.trained_s = 0.0
         self.metrics: dict[str, float] = {}
+        self._partial: Path | None = None
+        """Where the script saves."""
         self.left_at_s: float | None = None
         """When the checkpoint of a pause was published: the script ends by itself then."""
 
@@ -50,6 +55,20 @@ class Answers:
     def asked(self) -> bool:
         """Whether the script has asked for a checkpoint in this segment."""
         return self._since is not None
+
+    @property
+    def saves(self) -> bool:
+        """Whether the script was told to save, and has not said that it has."""
+        return self._phase == "checkpoint"
+
+    def stands(self) -> str:
+        """What it would go on from."""
+        return f"step {self.saved_step} is saved" if self.saved_step else "nothing is saved"
+
+    def drop(self) -> None:
+        """Remove what the script has begun to save, for it only fills the disk."""
+        if self._partial is not None:
+            shutil.rmtree(self._partial, ignore_errors=True)
 
     def take(self, message: dict[str, Any]) -> dict[str, Any] | None:
         """The answer to a question; None to what is only told."""
@@ -126,8 +145,8 @@ class Answers:
 
     def _prepare(self, step: int) -> dict[str, Any]:
         """A fresh folder for the checkpoint of this step."""
-        folder = self._place.checkpoints
-        partial = checkpoint.partial_of(folder, step)
+        folder, segment = self._place.checkpoints, self._place.segment
+        partial = checkpoint.partial_of(folder, step, segment)
         meta = {
             "step": step,
             "segment": self._place.segment_id,
@@ -136,7 +155,8 @@ class Answers:
         }
 
         def begin() -> None:
-            checkpoint.clear(folder)
+            self._shelf.check()
+            checkpoint.clear(folder, segment)
             checkpoint.begin(partial, meta)
 
         self.exchange("save", step)
@@ -144,18 +164,21 @@ class Answers:
             self._count(step)
         self.mark("checkpoint")
         self._group.first(begin)
+        self._partial = partial
         return {"folder": str(partial)}
 
     def _publish(self, step: int) -> dict[str, Any]:
         """Seal what the ranks wrote, and publish it; whether the script shall end now is rank 0's word."""
-        partial = checkpoint.partial_of(self._place.checkpoints, step)
+        folder, segment = self._place.checkpoints, self._place.segment
+        partial = checkpoint.partial_of(folder, step, segment)
         stop = self._place.rank == 0 and not self._finished(step) and self._watch.stop_wanted()
         stop = self.exchange("publish", step, stop=stop)[0]["stop"]
-        shares = self._group.each(lambda: checkpoint.seal(partial, self._place.rank, self._place.world_size))
+        shares = self._group.each(lambda: self._sealed(partial))
         self._parts.add("checkpoint", time.monotonic() - self._phase_at_s)
         with self._parts.time("publish"):
             sealed = {name: file for share in shares for name, file in share.items()}
             self.checkpoint_bytes = self._group.first(lambda: self._shelf.publish(step, sealed)).size_bytes
+        self._partial = None
         self.step = self.saved_step = step
         self._clock.saved()
         self._since = (time.monotonic(), step)
@@ -164,6 +187,10 @@ class Answers:
             self.left_at_s = time.monotonic()
         self.mark("stop" if stop else "train")
         return {"stop": stop}
+
+    def _sealed(self, partial: Path) -> dict[str, checkpoint.Sealed]:
+        with blamed(self._place.checkpoints, self._place.segment):
+            return checkpoint.seal(partial, self._place.rank, self._place.world_size)
 
     def _finished(self, step: int) -> bool:
         """Whether this is the last step: the script ends by itself then."""

@@ -6,6 +6,7 @@ The command line turns each into one line on stderr and an exit code.
     ├── InputError        the user's file or argument is wrong          exit 2
     ├── Unavailable       something outside does not answer             exit 3
     │   └── StaleEpoch    a newer controller holds the lease            exit 3
+    ├── Fenced            a later segment of the job has taken over     exit 3
     └── JobFault          the job failed by its own fault               exit 1
 """
 
@@ -32,6 +33,12 @@ class Unavailable(LowtideError):
 
 class StaleEpoch(Unavailable):
     """A command came from a controller whose lease has passed to another."""
+
+
+class Fenced(LowtideError):
+    """A later segment has taken over the job's checkpoints: this one may publish no more, and ends."""
+
+    exit_code = 3
 
 
 class JobFault(LowtideError):

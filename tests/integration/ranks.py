@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import torch
 
+from jobs import checkpoint
+
 MODEL = Path("final", "model", "model.safetensors")
 ROOT = Path(__file__).resolve().parents[2]
 LLAMA = {
@@ -105,8 +107,9 @@ def differing(undisturbed: Path, other: Path) -> list[str]:
     if (undisturbed / MODEL).read_bytes() != (other / MODEL).read_bytes():
         return [str(MODEL)]
     newest = [json.loads((folder / "published.json").read_text())["published"][0] for folder in (undisturbed, other)]
-    if newest[0] != newest[1]:
-        return [f"the last step is {newest[1]}, not {newest[0]}"]
+    steps = [checkpoint.order(name)[0] for name in newest]
+    if steps[0] != steps[1]:
+        return [f"the last step is {steps[1]}, not {steps[0]}"]
     sides = [folder / newest[0] for folder in (undisturbed, other)]
     names = [sorted(path.name for path in side.glob("*.pt")) for side in sides]
     if not names[0] or names[0] != names[1]:

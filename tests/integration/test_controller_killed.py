@@ -70,7 +70,7 @@ def test_the_segment_trains_on_until_its_run_until_then_saves_and_ends(
     assert result.at >= run_until
     assert step < result.step < STEPS
     published = json.loads((site.checkpoints("orphan") / "published.json").read_text())["published"]
-    assert published[0] == f"step-{result.step:08d}"
+    assert published[0] == f"step-{result.step:08d}-1"
 
 
 def test_ticks_find_the_end_and_go_on_from_the_checkpoint(

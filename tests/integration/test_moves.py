@@ -60,7 +60,7 @@ def test_a_job_moves_by_way_of_s3_and_outlives_its_first_folder(
     assert (result.ended, result.step, result.moved_from) == ("done", left.step + 3, url)
     assert result.moved_bytes is not None and 0 < result.moved_bytes <= left.checkpoint_bytes
     assert result.parts_s["transfer"] > 0
-    assert Target(url).folders() == [f"step-{left.step:08d}"]
+    assert Target(url).folders() == [f"step-{left.step:08d}-1"]
 
 
 def test_a_place_that_does_not_answer_loses_the_segment_with_its_name(
