@@ -23,8 +23,6 @@ SUBMITTED_AT = "LOWTIDE_SUBMITTED_AT"
 TRACEBACK = "lowtide_traceback"
 """Attribute of a worker's exception with its traceback as text."""
 
-NOT_THE_JOBS = 75
-"""A driver's exit code (sysexits' EX_TEMPFAIL) where Ray, a disk or the driver itself failed, and not the job."""
 SILENCE_S = 30.0
 """How long a disk may take to a result of a few kilobytes."""
 

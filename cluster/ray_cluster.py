@@ -26,6 +26,7 @@ from cluster.order import ADDRESS, SUBMITTED_AT, VARIABLE, code_path, read_resul
 from jobs.spec.code import place
 from jobs.spec.errors import Unavailable
 from jobs.spec.units import iso
+from jobs.telling import telling
 
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 
@@ -203,22 +204,26 @@ class RayCluster:
         return SegmentView(segment_id, "ended", progress, left or self._synthesized(job, progress), why)
 
     def _synthesized(self, job: JobDetails, progress: Any) -> SegmentResult:
-        """The result of a job that ended without one: by its own fault, or `lost` where Ray or a node took it along."""
+        """The result of a job that ended without one: lost, for a job's own fault is told by its driver's result.
+
+        A driver that could not begin (a module that is not there) is tried again, too, but not for ever.
+        """
         error_type = str(getattr(job.error_type, "value", job.error_type) or "")
-        # A driver that a signal has ended (exit code -9 or 137) did not fail: something killed it.
+        # A driver that a signal has ended (exit code -9 or 137) has said nothing.
         raised = job.driver_exit_code is None or 0 <= job.driver_exit_code < 128
-        own = job.status == JobStatus.SUCCEEDED or (error_type == "JOB_ENTRYPOINT_COMMAND_ERROR" and raised)
-        # Ray adds the job's output: the last line of a traceback is the cause, that of any other output is not.
+        raised = raised and error_type == "JOB_ENTRYPOINT_COMMAND_ERROR"
+        # Ray adds the job's output: of a driver that raised it ends with the cause, of any other it says nothing.
         error = (job.message or "").partition(", last available logs")[0].strip()
-        if own or not error:
+        if raised or not error:
             try:
-                error = "\n".join(self._jobs.get_job_logs(job.submission_id).splitlines()[-40:]) or error
+                log = "\n".join(self._jobs.get_job_logs(job.submission_id).splitlines()[-40:])
+                error = f"{log}\n{telling(log)}" if raised and not log.endswith(telling(log)) else log or error
             except (RuntimeError, OSError):
                 error = error or "its node and its log are gone"
         at_s = (job.end_time or time.time() * 1000) / 1000
         return SegmentResult(
             at=datetime.fromtimestamp(at_s, timezone.utc),
-            ended="failed" if own else "lost",
+            ended="lost",
             step=progress.step if progress is not None else 0,
             steps=progress.steps if progress is not None else 0,
             metrics={},

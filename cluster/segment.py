@@ -26,7 +26,11 @@ DRIVER_RANK = -1
 
 
 def main() -> int:
-    """Run the segment; 0 unless it failed or was lost."""
+    """Run the segment; 0 unless it failed or was lost.
+
+    The job's own fault is told by a result alone. What this raises, or ends by, is Ray's, a disk's or the driver's own
+    (Ray ends a driver with exit code 1 that loses its head): who finds no result takes the segment for lost.
+    """
     started_at_s = began_at_s()
     order = read_order(os.environ[VARIABLE])
     _attach()

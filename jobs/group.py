@@ -17,8 +17,9 @@ import torch
 import torch.distributed as dist
 
 from jobs.pace import Action
+from jobs.patience import is_outside
 from jobs.place import Place
-from jobs.spec import JobFault, LowtideError
+from jobs.spec import JobFault, LowtideError, Unavailable
 
 Value = TypeVar("Value")
 _ACTIONS: tuple[Action, ...] = ("go", "checkpoint", "stop")
@@ -118,8 +119,13 @@ class Group:
 
 
 def _portable(fault: Exception, rank: int) -> LowtideError:
-    """An error that every rank can raise: lowtide's own as it is, any other as a JobFault that names the rank."""
-    return fault if isinstance(fault, LowtideError) else JobFault(f"rank {rank}: {type(fault).__name__}: {fault}")
+    """An error that every rank can raise: lowtide's own as it is; any other named with its rank.
+
+    Unavailable where a disk is full or gone, else a JobFault.
+    """
+    if isinstance(fault, LowtideError):
+        return fault
+    return (Unavailable if is_outside(fault) else JobFault)(f"rank {rank}: {type(fault).__name__}: {fault}")
 
 
 def _end() -> None:

@@ -8,6 +8,7 @@ that no exit waits for it, and its next `beat` raises, so that it touches nothin
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +22,16 @@ SILENCE_S = 120.0
 """How long file work may say nothing before it is given up."""
 LANES = 4
 """How many files are worked on at once."""
+_OUTSIDE = {
+    getattr(errno, name)
+    for name in (
+        *("EIO", "ENODEV", "ENXIO", "EREMOTEIO", "EROFS", "EUCLEAN"),
+        *("EDQUOT", "ENOSPC"),
+        *("EHOSTDOWN", "EHOSTUNREACH", "ENOLINK", "ENOTCONN", "ESTALE", "ETIMEDOUT"),
+    )
+    if hasattr(errno, name)
+}
+"""What a disk that is broken, full or far away says."""
 _SETTLE_S = 5.0
 """How long lanes get to see that one of them has failed."""
 
@@ -124,3 +135,8 @@ def told_as(what: str) -> Iterator[None]:
         raise
     except OSError as fault:
         raise Unavailable(f"{what}: {fault.strerror or fault}") from fault
+
+
+def is_outside(fault: BaseException) -> bool:
+    """Whether this is what a disk or a file server says that is full, broken or gone, whoever asked it."""
+    return isinstance(fault, OSError) and fault.errno in _OUTSIDE

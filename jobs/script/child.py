@@ -6,17 +6,17 @@ jobs.script.run looks at it ten times a second.
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 
+from jobs.telling import telling
+
 TAIL_BYTES = 16_384
 """Of stderr that is kept for the error."""
 TAIL_LINES = 40
-_ERROR = re.compile(r"^(?:\[rank\d+\]:\s*)?((?:[\w.]+\.)?\w*(?:Error|Exception|Interrupt|Fault|Exit)\b.*)$")
 _DIES_WITH_US = """
 import ctypes, os, signal, sys
 ctypes.CDLL(None).prctl(1, signal.SIGKILL)
@@ -93,9 +93,7 @@ class Child:
 
 def cause(code: int, last_words: str) -> str:
     """One line that says why a script ended: its last exception, else the last line that it wrote, else its code."""
-    lines = last_words.splitlines()
-    named = [found[1] for line in lines if (found := _ERROR.match(line.strip()))]
-    said = named[-1] if named else (lines[-1] if lines else "it wrote nothing to stderr")
+    said = telling(last_words) or "it wrote nothing to stderr"
     if code >= 0:
         return f"exit code {code}: {said}"
     name = signal.Signals(-code).name if -code in signal.Signals._value2member_map_ else str(-code)

@@ -1,4 +1,4 @@
-"""A Ray job that ended and left no result: killed is lost and retried, an error of its own is the job's fault.
+"""A Ray job that ended and left no result: lost, for the job's own fault is told by a result alone.
 In: what Ray's job API says of it. Out: nothing.
 The fault campaign kills real drivers.
 """
@@ -45,6 +45,12 @@ def test_a_driver_whose_node_is_gone_is_lost() -> None:
     assert (how, why) == ("lost", "Ray job failed without a result: The actor died: its node is gone")
 
 
-def test_a_driver_that_raised_has_failed_with_its_last_words() -> None:
-    details = {"driver_exit_code": 1, "error_type": "JOB_ENTRYPOINT_COMMAND_ERROR", "message": MESSAGE.format(1)}
-    assert ended(**details) == ("failed", "ImportError: no module named x")
+@pytest.mark.parametrize("code", [1, 2])
+def test_a_driver_that_raised_is_lost_with_its_last_words(code: int) -> None:
+    raised = {"driver_exit_code": code, "error_type": "JOB_ENTRYPOINT_COMMAND_ERROR", "message": MESSAGE.format(code)}
+    assert ended(**raised) == ("lost", "ImportError: no module named x")
+
+
+def test_a_driver_that_ended_well_and_whose_result_is_gone_is_lost() -> None:
+    how, why = ended(status="SUCCEEDED", driver_exit_code=0, message="Job finished successfully.")
+    assert (how, why) == ("lost", "Ray job succeeded without a result: Job finished successfully.")
