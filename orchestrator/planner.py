@@ -21,8 +21,9 @@ from sqlalchemy.orm import Session
 from jobs.spec import InputError, JobSpec, LowtideError
 from orchestrator.controller.consider import framing_of
 from orchestrator.controller.frame import frame, opening
-from orchestrator.controller.look import Look, digest, look
+from orchestrator.controller.look import Look, look
 from orchestrator.controller.share import Member, Shared, follows, has, made_from, shared
+from orchestrator.controller.told import digest
 from orchestrator.plan.problem import Plan, Problem
 from orchestrator.plan.record import document, read
 from orchestrator.site import Site

@@ -4,6 +4,7 @@ A controller remembers it from pass to pass, so that a pass over ten thousand wa
 
 A job sleeps from the pass that finds nothing to do for it: until its plan, a window or a wish says otherwise, its
 forecast or what was measured of jobs like it changes, or where its hour has come and it waits for room, there is some.
+One that is planned together with others sleeps through new forecasts and figures: its planner wakes it by a new plan.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any, NamedTuple
 
 from jobs.spec import Unavailable
 from jobs.spec.job import Workers
+from orchestrator.controller.learn import Learned
 from orchestrator.controller.room import Room
+from orchestrator.controller.told import Told, told
 
 Versions = Mapping[str, str]
 
@@ -76,21 +79,25 @@ class Sleepers:
     _stale: set[str] = field(default_factory=set)
     """Those that are to be planned anew, and sleep on until it is their turn."""
     _versions: Versions = field(default_factory=dict)
-    _learned: dict[str, str] = field(default_factory=dict)
+    _told: dict[str, Told] = field(default_factory=dict)
+    """By likeness."""
     _window_end: datetime | None = None
     awake_likenesses: set[str] = field(default_factory=set)
     """Of the jobs that the last pass considered at once."""
 
     def begin(self, versions: Versions, window_end: datetime | None) -> None:
         """Another pass begins: with another forecast, or window, all are to be planned anew."""
-        if versions != self._versions or window_end != self._window_end:
+        if versions.keys() != self._versions.keys() or window_end != self._window_end:
             self._stale = set(self._asleep)
+        elif versions != self._versions:
+            self._stale |= {job_id for job_id, each in self._asleep.items() if each.fleet is None}
         self._versions, self._window_end = versions, window_end
 
     def awake(self, glances: Iterable[Glance], now: datetime, fleets: Iterable[str]) -> Waking:
         """Those that do not sleep; who sleeps for want of room is asked for by `with_room`."""
-        seen, found, asleep = set(fleets), Waking([], [], []), dict[str, _Asleep]()
+        seen, found, asleep, likenesses = set(fleets), Waking([], [], []), dict[str, _Asleep](), set[str]()
         for glance in glances:
+            likenesses.add(glance.likeness)
             before = self._asleep.get(glance.id)
             if glance.told[:2] not in _WAITS:
                 found.now.append(glance.id)
@@ -106,14 +113,22 @@ class Sleepers:
                     found.later.append(glance.id)
         self._asleep = asleep
         self._stale &= asleep.keys()
+        self._told = {likeness: each for likeness, each in self._told.items() if likeness in likenesses}
         return found
 
-    def learned_anew(self, learned: Mapping[str, str]) -> None:
-        """With something else measured of jobs like them, those that sleep are to be planned anew, too."""
-        changed = {likeness for likeness, told in learned.items() if self._learned.get(likeness, told) != told}
-        self._learned |= learned
-        if changed:
-            self._stale |= {job_id for job_id, each in self._asleep.items() if each.glance.likeness in changed}
+    def learned_anew(self, learned: Mapping[str, Learned]) -> dict[str, str]:
+        """With something else measured of jobs like them, those that sleep are to be planned anew, too.
+
+        Returns a digest of what is told of each likeness: what has hardly moved since is not told anew.
+        """
+        before = self._told
+        self._told = {**before, **{likeness: told(each, before.get(likeness)) for likeness, each in learned.items()}}
+        new = {likeness for likeness in learned if likeness in before and self._told[likeness] is not before[likeness]}
+        of_fleets = {likeness for likeness in new if self._told[likeness].modes != before[likeness].modes}
+        for job_id, each in self._asleep.items() if new else ():
+            if each.glance.likeness in (new if each.fleet is None else of_fleets):
+                self._stale.add(job_id)
+        return {likeness: each.digest for likeness, each in self._told.items()}
 
     def with_room(self, room: Room) -> list[str]:
         """Those for which there is room now, each beside those before it."""

@@ -6,7 +6,6 @@ The controller considers every job of a pass, the more important first, so that 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,11 +14,13 @@ from math import inf
 from jobs.spec import InputError, JobSpec, Unavailable
 from orchestrator.controller.asleep import Rest, Wants
 from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, decide
+from orchestrator.controller.effort import Effort
 from orchestrator.controller.frame import Framing, Opening, basis_of, frame, measured, modes_of, opening, to_measure
-from orchestrator.controller.look import Look, digest
+from orchestrator.controller.look import Look
 from orchestrator.controller.room import Room
 from orchestrator.controller.settle import cause_of, retry_text
 from orchestrator.controller.share import TOGETHER
+from orchestrator.controller.told import digest
 from orchestrator.controller.write import Verdict
 from orchestrator.plan import plan
 from orchestrator.plan.observe import observed, observing
@@ -27,47 +28,20 @@ from orchestrator.plan.problem import Current, Mode, Plan, Problem
 from orchestrator.plan.record import document, observed_in, read
 from orchestrator.site import Site
 from orchestrator.store.fleets import kind_of
-from orchestrator.store.jobs import spec_of
 from orchestrator.store.schema import Job, Segment
 
-PLANNING_S = 0.4
-"""Seconds a pass spends on planning jobs that do not run; those left over keep their plan until the next pass."""
 NEW = "is about to be planned together with the jobs that want the same room"
 FIRST_S = 120.0
 """A new job waits so long at most to be planned together with those that want the same room."""
-LOOKING_S = 1.0
-"""Seconds after which a pass looks at no more of the jobs that wait, if all it has to do is see that they still do."""
 UNPLANNED = ("now", "observe")
 """Policies that start at once: they need no calibration first."""
 BLIND_S = 7 * 86400.0
 """How long a script that cannot save runs unrenewed: it would begin anew where a controller's silence ended it."""
 
 
-class Effort:
-    """The time that one pass may still spend on planning."""
-
-    def __init__(self, limit_s: float = PLANNING_S, looking_s: float = LOOKING_S) -> None:
-        self._until_s = time.monotonic() + limit_s
-        self._over_s = time.monotonic() + looking_s
-        self.put_off = set[str]()
-        """Jobs whose turn to be planned has not come."""
-        self.planned = 0
-        """How many were; one is in any pass, be it ever so slow."""
-
-    @property
-    def spent(self) -> bool:
-        """True once the pass has planned long enough."""
-        return self.planned > 0 and time.monotonic() >= self._until_s
-
-    @property
-    def over(self) -> bool:
-        """True once no further waiting jobs are to be looked at: those that come next would only be put off."""
-        return time.monotonic() >= self._over_s or (self.spent and bool(self.put_off))
-
-
 def consider(look: Look, job: Job, site: Site, room: Room, effort: Effort, window_end: datetime | None) -> Verdict:
     """What shall happen to this job now. Takes room where it is to start."""
-    spec, running = spec_of(job), look.running(job.id)
+    spec, running = look.spec_of(job), look.running(job.id)
     # What runs grows, or moves, only into room that there is; what waits plans for room that may come.
     most = _most(spec, site, room, running) if running is not None else None
     verdict = _considered(look, job, spec, site, effort, window_end, most)
@@ -207,8 +181,8 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
     if effort.spent and (current is None or (standing is not None and standing.at(look.now) is not None)):
         effort.put_off.add(job.id)
         return standing, job.planned_for
-    effort.planned += 1
-    return _observing(job, framing, problem, plan(problem, framing.spec.carbon.policy)), planned_for
+    with effort.planning():
+        return _observing(job, framing, problem, plan(problem, framing.spec.carbon.policy)), planned_for
 
 
 def _of_fleet(look: Look, job: Job) -> Plan | None:

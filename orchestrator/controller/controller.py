@@ -6,17 +6,20 @@ In: the store, the site and a cluster. Out: segments that follow the plans, fact
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timezone
 
 from sqlalchemy.orm import Session
 
 from cluster.api import Cluster, Node
-from jobs.spec import StaleEpoch, Unavailable
+from jobs.spec import JobSpec, StaleEpoch, Unavailable
 from orchestrator.controller.asleep import Glance, Sleepers, Waking
 from orchestrator.controller.capacity import Capacity
-from orchestrator.controller.consider import Effort, consider
+from orchestrator.controller.consider import consider
+from orchestrator.controller.effort import Effort, undisturbed
 from orchestrator.controller.figures import Figures
 from orchestrator.controller.gauges import gauges
 from orchestrator.controller.look import Look, glance, look_at
@@ -26,7 +29,7 @@ from orchestrator.controller.write import Order, Verdict, stands, write_all
 from orchestrator.site import Site
 from orchestrator.store import Store, facts, fleets, lease, progress
 from orchestrator.store.fleets import kind_of
-from orchestrator.store.jobs import jobs_of, running_segments, spec_of
+from orchestrator.store.jobs import jobs_of, running_ids
 from orchestrator.store.schema import Job
 
 log = logging.getLogger(__name__)
@@ -57,6 +60,10 @@ class Controller:
         self._capacity = Capacity()
         self._sleepers = Sleepers()
         self._figures = Figures()
+        self._specs: Mapping[str, JobSpec] = {}
+        """Of the jobs that the last pass considered at once."""
+        self._put_off: Mapping[str, int] = {}
+        """Those of them whose turn to be planned had not come, in so many passes."""
         self._epoch = 0
 
     def hold(self) -> None:
@@ -69,16 +76,20 @@ class Controller:
 
         `window_end` is that of `lowtide window`: nothing is planned past it.
         """
-        now = self._clock()
+        with undisturbed():
+            return self._pass(window_end)
+
+    def _pass(self, window_end: datetime | None) -> bool:
+        now, began_s = self._clock(), time.monotonic()
         with self._store.write() as session:
-            epoch = self._epoch = lease.take(session, self._holder, now)
+            self._epoch = lease.take(session, self._holder, now)
         trouble = self._observe(now)
         with self._store.read() as session:
-            seen, waking, glances = glance(session, self._site, now, self._sleepers, window_end)
+            seen, waking, glances = glance(session, self._site, now, self._sleepers, window_end, self._specs)
         if trouble:
             self._explain(seen, trouble)
         else:
-            self._act(self._decide(seen, waking, glances, window_end, epoch))
+            self._act(self._decide(seen, waking, glances, window_end, began_s))
         self._note(seen, now)
         self._publish(now)
         return bool(glances)
@@ -103,7 +114,7 @@ class Controller:
     def _observe(self, now: datetime) -> str:
         """Take in views and rows of what runs; returns why that could not be done, or an empty text."""
         with self._store.read() as session:
-            running = [segment.id for segment in running_segments(session)]
+            running = running_ids(session)
         if not running:
             return ""
         try:
@@ -130,29 +141,44 @@ class Controller:
                     session.get_one(Job, job.id).reason = trouble
 
     def _decide(
-        self, seen: Look, waking: Waking, glances: Mapping[str, Glance], window_end: datetime | None, epoch: int
+        self,
+        seen: Look,
+        waking: Waking,
+        glances: Mapping[str, Glance],
+        window_end: datetime | None,
+        began_s: float,
     ) -> list[Order]:
         """Consider the jobs that do not sleep, and write what was decided before any of it is carried out."""
         room = Room(self._nodes)
         for job in seen.jobs:
             segment = seen.running(job.id)
             if segment is not None and segment.first_step_at is None:
-                room.pending(segment.zone, segment.workers, spec_of(job).workers)
-        changing = self._consider(seen, glances, room, Effort(), window_end)
-        effort, others = Effort(), seen
+                room.pending(segment.zone, segment.workers, seen.spec_of(job).workers)
+        # Who has waited longest to be planned anew comes first; what runs takes no room from each other.
+        seen = replace(seen, jobs=sorted(seen.jobs, key=lambda job: -self._put_off.get(job.id, 0)))
+        effort = Effort(began_s)
+        orders = self._write(self._consider(seen, glances, room, effort, window_end))
+        self._specs = {job.id: seen.spec_of(job) for job in seen.jobs}
+        self._put_off = {job_id: self._put_off.get(job_id, 0) + 1 for job_id in effort.put_off}
+        effort = Effort(began_s)
         for ids in self._waiting(waking, room):
+            with self._store.read() as session:
+                others = look_at(session, self._site, seen, jobs_of(session, ids))
+            seen = replace(seen, learned=others.learned, told_of=others.told_of)
+            orders += self._write(self._consider(others, glances, room, effort, window_end))
             if effort.over:
                 break
-            with self._store.read() as session:
-                others = look_at(session, self._site, others, jobs_of(session, ids))
-            changing += self._consider(others, glances, room, effort, window_end)
+        return orders
+
+    def _write(self, changing: Sequence[Verdict]) -> list[Order]:
+        """Write what was decided of some jobs; returns what follows from it."""
+        if not changing:
+            return []
         # Not the pass's beginning: where it has just started the embedded Ray, that was seconds ago, and a segment's
         # start would seem to cost them.
         now = self._clock()
-        if not changing:
-            return []
         with self._writing() as session:
-            return write_all(session, changing, self._site, epoch, now)
+            return write_all(session, changing, self._site, self._epoch, now)
 
     def _waiting(self, waking: Waking, room: Room) -> Iterator[list[str]]:
         """Jobs that wait and do not sleep, some at a time: whose hour has come, who has room now, then all others."""

@@ -6,7 +6,7 @@ In: the store, the jobs that are asked about. Out: each one's Figure, the oldest
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -42,16 +42,16 @@ class Figures:
         self._known: dict[str, Figure] = {}
 
     def of(
-        self, session: Session, site: Site, jobs: Iterable[Job], energy_j: Mapping[str, float], now: datetime
+        self, session: Session, site: Site, job_ids: Collection[str], energy_j: Mapping[str, float], now: datetime
     ) -> Mapping[str, Figure]:
         """The figures of these jobs by id; one whose turn has not come yet is absent, or from an earlier pass."""
-        asked = {job.id: job for job in jobs}
+        asked = set(job_ids)
         self._known = {job_id: figure for job_id, figure in self._known.items() if job_id in asked}
         until_s = time.monotonic() + self._spent_s
-        due = [job_id for job_id in asked if self._is_due(job_id, energy_j.get(job_id, 0.0), now)]
+        due = [job_id for job_id in job_ids if self._is_due(job_id, energy_j.get(job_id, 0.0), now)]
         oldest = datetime.min.replace(tzinfo=now.tzinfo)
         for job_id in sorted(due, key=lambda job_id: self._known[job_id].at if job_id in self._known else oldest):
-            account = account_of(session, site, asked[job_id], now)
+            account = account_of(session, site, session.get_one(Job, job_id), now)
             ledger = add_up(account)
             saved_g = savings(account, ledger).saved_g if ledger.emissions_g is not None else None
             self._known[job_id] = Figure(now, energy_j.get(job_id, 0.0), ledger.emissions_g, saved_g)

@@ -14,7 +14,7 @@ from cluster.api import Gauge
 from orchestrator.controller.figures import Figures
 from orchestrator.site import Site
 from orchestrator.store import draws, forecasts
-from orchestrator.store.jobs import ended_since, of_ids, running_segments
+from orchestrator.store.jobs import shown
 
 _RECENT = timedelta(seconds=90)
 """Power is that of the newest rows; a meter cuts one every 60 s at the latest."""
@@ -37,22 +37,21 @@ def _of_zones(session: Session, now: datetime) -> Iterator[Gauge]:
 
 
 def _of_jobs(session: Session, site: Site, now: datetime, figures: Figures) -> Iterator[Gauge]:
-    running = {segment.job_id: segment for segment in running_segments(session)}
-    jobs = [*of_ids(session, running), *ended_since(session, now - _ENDED)]
+    jobs = shown(session, now - _ENDED)
     energy_j = draws.energy_j(session, [job.id for job in jobs])
-    power_w = draws.power_w(session, [segment.id for segment in running.values()], now - _RECENT)
-    grams = figures.of(session, site, jobs, energy_j, now)
+    power_w = draws.power_w(session, [job.segment_id for job in jobs if job.segment_id is not None], now - _RECENT)
+    grams = figures.of(session, site, [job.id for job in jobs], energy_j, now)
     for job in jobs:
-        segment, figure = running.get(job.id), grams.get(job.id)
-        label = {"job": job.id, "zone": segment.zone if segment else job.zone or ""}
-        yield Gauge("lowtide_job_workers", segment.workers if segment else 0, label)
+        figure = grams.get(job.id)
+        label = {"job": job.id, "zone": job.zone or ""}
+        yield Gauge("lowtide_job_workers", job.workers, label)
         yield Gauge("lowtide_job_step", job.step, label)
         yield Gauge("lowtide_job_energy_j_total", energy_j.get(job.id, 0.0), label)
         if figure is not None and figure.emissions_g is not None:
             yield Gauge("lowtide_job_emissions_g_total", figure.emissions_g, label)
         if figure is not None and figure.saved_g is not None:
             yield Gauge("lowtide_job_saved_g", figure.saved_g, label)
-        by_rank_w = power_w.get(segment.id, {}) if segment else {}
+        by_rank_w = power_w.get(job.segment_id or "", {})
         yield Gauge("lowtide_job_power_w", sum(by_rank_w.values()), label)
         for rank, watts in by_rank_w.items():
             yield Gauge("lowtide_worker_power_w", watts, {**label, "rank": str(rank)})

@@ -5,8 +5,6 @@ Every job of the pass is considered on the same Look.
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,15 +12,16 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from jobs.spec import JobSpec
 from orchestrator.accounting.ledger import J_PER_KWH, add_up
 from orchestrator.controller.asleep import Glance, Sleepers, Waking
 from orchestrator.controller.learn import Learned, learn_all
 from orchestrator.controller.outlook import Outlook, curves_of
-from orchestrator.plan.problem import Mode, OperatingPoint
+from orchestrator.controller.told import digest, told
 from orchestrator.site import Site
 from orchestrator.store import fleets, forecasts
 from orchestrator.store.accounts import account_of
-from orchestrator.store.jobs import ACTIVE_STATES, active_jobs, jobs_of, segments_by_job
+from orchestrator.store.jobs import ACTIVE_STATES, active_jobs, jobs_of, segments_by_job, spec_of
 from orchestrator.store.schema import FleetRow, Job, Segment
 
 SEEN_TO_S = 600.0
@@ -49,6 +48,14 @@ class Look:
     """By job, of those that have a budget: what they have emitted so far."""
     fleets: Mapping[str, FleetRow] = field(default_factory=dict)
     """By what is shared, jobs that are planned together; those of which nobody has seen to it of late are absent."""
+    specs: dict[str, JobSpec] = field(default_factory=dict)
+    """By job, those that were read already: no spec changes."""
+
+    def spec_of(self, job: Job) -> JobSpec:
+        """The job's spec; what runs is asked for it in every pass."""
+        if job.id not in self.specs:
+            self.specs[job.id] = spec_of(job)
+        return self.specs[job.id]
 
     def running(self, job_id: str) -> Segment | None:
         """The job's segment that has not ended."""
@@ -61,19 +68,27 @@ def look(session: Session, site: Site, now: datetime) -> Look:
 
 
 def glance(
-    session: Session, site: Site, now: datetime, sleepers: Sleepers, window_end: datetime | None
+    session: Session,
+    site: Site,
+    now: datetime,
+    sleepers: Sleepers,
+    window_end: datetime | None,
+    specs: Mapping[str, JobSpec],
 ) -> tuple[Look, Waking, Mapping[str, Glance]]:
-    """The same of the jobs that must be considered at once; who else does not sleep; a few columns of all."""
-    seen = _empty(session, site, now)
+    """The same of the jobs that must be considered at once; who else does not sleep; a few columns of all.
+
+    `specs` are those that are known, by job.
+    """
+    seen = replace(_empty(session, site, now), specs=dict(specs))
     glances = {each.id: each for each in _glances(session)}
     sleepers.begin(seen.versions, window_end)
     waking = sleepers.awake(glances.values(), now, seen.fleets)
     likenesses = {glances[job_id].likeness for job_id in waking.now}
     # Whoever ran a pass ago has since been measured to its end.
     learned = learn_all(session, sleepers.awake_likenesses | likenesses)
-    sleepers.learned_anew({likeness: told(each) for likeness, each in learned.items()})
+    seen = replace(seen, learned=learned, told_of=sleepers.learned_anew(learned))
     sleepers.awake_likenesses = likenesses
-    return look_at(session, site, replace(seen, learned=learned), jobs_of(session, waking.now)), waking, glances
+    return look_at(session, site, seen, jobs_of(session, waking.now)), waking, glances
 
 
 def look_at(session: Session, site: Site, seen: Look, jobs: Sequence[Job]) -> Look:
@@ -86,24 +101,11 @@ def look_at(session: Session, site: Site, seen: Look, jobs: Sequence[Job]) -> Lo
         segments=segments_by_job(session, [job.id for job in jobs]),
         emitted_g={job.id: _emitted_g(session, site, job, seen.curves, seen.now) for job in jobs if _has_budget(job)},
         learned=learned,
-        told_of={name: seen.told_of.get(name) or told(each) for name, each in learned.items()},
+        told_of={
+            **{name: told(each).digest for name, each in learned.items() if name not in seen.told_of},
+            **seen.told_of,
+        },
     )
-
-
-def told(learned: Learned) -> str:
-    """A hash of what was measured, as far as it matters: figures move a little with every row that comes in."""
-    points = [(zone, _about(own)) for zone, own in sorted({"": learned.points, **learned.by_zone}.items())]
-    rest = (learned.pause.resume_s, learned.pause.move_s, learned.stop_s, 1 + learned.variation)
-    return digest((points, [_near(value) for value in rest]))
-
-
-def _about(points: Mapping[Mode, OperatingPoint]) -> list[object]:
-    return [(mode, _near(each.steps_per_s), _near(each.power_w)) for mode, each in sorted(points.items(), key=repr)]
-
-
-def _near(value: float) -> int | None:
-    """Equal for values that are within about 2 % of each other."""
-    return round(math.log(value) / 0.02) if value > 0 else None
 
 
 def _empty(session: Session, site: Site, now: datetime) -> Look:
@@ -145,8 +147,3 @@ def _emitted_g(session: Session, site: Site, job: Job, curves: Mapping[str, Outl
         said = (part.g_per_kwh for ahead in curves.values() for part in ahead.curve if part.g_per_kwh is not None)
         return total.energy_j / J_PER_KWH * max(said, default=0.0)
     return (ledger.emissions_g or 0.0) * total.energy_j / total.known_j
-
-
-def digest(value: object) -> str:
-    """A short hash of a value made of plain values."""
-    return hashlib.sha256(repr(value).encode()).hexdigest()[:32]

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from jobs.spec import JobSpec
-from orchestrator.controller.look import digest
+from orchestrator.controller.told import digest
 from orchestrator.plan.problem import OperatingPoint, Plan, Problem
 from orchestrator.site import Site
 from orchestrator.store.fleets import Kind, Shown

@@ -66,8 +66,9 @@ def stands(verdict: Verdict, job: Job, segment: Segment | None, site: Site, now:
 def write_all(session: Session, verdicts: Sequence[Verdict], site: Site, epoch: int, now: datetime) -> list[Order]:
     """Write verdicts, each on a job of its own; returns the orders that follow from them."""
     # Read at once and held, for a session forgets what nobody holds: each write then finds its job there.
-    _held = of_ids(session, [verdict.job_id for verdict in verdicts])
-    running = {segment.job_id: segment for segment in running_segments(session)}
+    ids = [verdict.job_id for verdict in verdicts]
+    _held = of_ids(session, ids)
+    running = {segment.job_id: segment for segment in running_segments(session, ids)}
     written = [_write(session, verdict, running.get(verdict.job_id), site, epoch, now) for verdict in verdicts]
     return [order for order in written if order is not None]
 

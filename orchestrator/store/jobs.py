@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
@@ -106,10 +107,26 @@ def of_ids(session: Session, ids: Iterable[str]) -> list[Job]:
     return found
 
 
-def ended_since(session: Session, moment: datetime) -> Sequence[Job]:
-    """The jobs that ended later than that, without their specs and plans."""
-    query = select(Job).where(Job.ended_at > moment)
-    return session.scalars(query.options(defer(Job.spec), defer(Job.plan))).all()
+class Shown(NamedTuple):
+    """A job as the metrics show it."""
+
+    id: str
+    step: int
+    zone: str | None
+    """Where it runs, or where its newest checkpoint lies."""
+    workers: int
+    segment_id: str | None
+    """Of the segment that runs."""
+
+
+def shown(session: Session, since: datetime) -> list[Shown]:
+    """The jobs that run, and those that ended later than `since`."""
+    running = select(Job.id, Job.step, Segment.zone, Segment.workers, Segment.id).join(
+        Segment, Segment.job_id == Job.id
+    )
+    found = [Shown(*row) for row in session.execute(running.where(Segment.ended.is_(None)).order_by(Job.id))]
+    ended = select(Job.id, Job.step, Job.zone).where(Job.ended_at > since).order_by(Job.id)
+    return [*found, *(Shown(*row, 0, None) for row in session.execute(ended))]
 
 
 def segments_of(session: Session, job_id: str) -> Sequence[Segment]:
@@ -127,9 +144,20 @@ def segments_by_job(session: Session, job_ids: Sequence[str]) -> dict[str, list[
     return found
 
 
-def running_segments(session: Session) -> Sequence[Segment]:
-    """The segments that have not ended; a job has at most one."""
-    return session.scalars(select(Segment).where(Segment.ended.is_(None))).all()
+def running_segments(session: Session, job_ids: Iterable[str] | None = None) -> list[Segment]:
+    """The segments that have not ended, of these jobs or of all; a job has at most one."""
+    query = select(Segment).where(Segment.ended.is_(None))
+    if job_ids is None:
+        return list(session.scalars(query))
+    wanted, found = sorted(job_ids), list[Segment]()
+    for first in range(0, len(wanted), _AT_ONCE):
+        found += session.scalars(query.where(Segment.job_id.in_(wanted[first : first + _AT_ONCE])))
+    return found
+
+
+def running_ids(session: Session) -> Sequence[str]:
+    """The ids of the segments that have not ended."""
+    return session.scalars(select(Segment.id).where(Segment.ended.is_(None))).all()
 
 
 def running_segment(session: Session, job_id: str) -> Segment | None:

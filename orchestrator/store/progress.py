@@ -19,7 +19,8 @@ from orchestrator.store.schema import Job, ProgressRow, Segment
 def keep(session: Session, views: Mapping[str, SegmentView], every_s: float) -> None:
     """Keep a point of each segment that told a loss, at most one in `every_s` seconds a job, and always the last."""
     told = {segment_id: point for segment_id, view in views.items() if (point := _point(view)) is not None}
-    jobs = {row.id: row.job_id for row in session.scalars(select(Segment).where(Segment.id.in_(told)))}
+    query = select(Segment.id, Segment.job_id).where(Segment.id.in_(told))
+    jobs = {segment_id: job_id for segment_id, job_id in session.execute(query)}
     newest = _newest(session, set(jobs.values()))
     for segment_id, job_id in jobs.items():
         point, last = told[segment_id], newest.get(job_id)

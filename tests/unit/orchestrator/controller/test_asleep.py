@@ -11,11 +11,20 @@ import pytest
 from cluster.api import Node
 from jobs.spec.job import Workers
 from orchestrator.controller.asleep import Glance, Rest, Sleepers, Waking, Wants
+from orchestrator.controller.learn import Learned
 from orchestrator.controller.room import Room
+from orchestrator.plan.problem import Mode, OperatingPoint, PauseCost
 
 T0 = datetime(2026, 3, 1, 12, tzinfo=timezone.utc)
 HOUR = timedelta(hours=1)
 EACH = Workers(gpus=1, cpus=1.0)
+
+
+def learned(steps_per_s: float = 1.0, widths: tuple[int, ...] = (1,)) -> Learned:
+    points: dict[Mode, OperatingPoint] = {
+        (workers, None): OperatingPoint(workers, workers * steps_per_s, 300.0) for workers in widths
+    }
+    return Learned(points, PauseCost(60.0), 15.0)
 
 
 def glance(name: str, wish: str = "run", state: str = "waiting", step: int = 0) -> Glance:
@@ -27,7 +36,7 @@ def sleepers() -> Sleepers:
     """One job, "a", sleeps for an hour."""
     made = Sleepers()
     made.begin({"DE": "1"}, None)
-    made.learned_anew({"alike": "1"})
+    made.learned_anew({"alike": learned()})
     made.rest(glance("a"), Rest(T0 + HOUR), None)
     return made
 
@@ -57,14 +66,35 @@ def test_what_is_told_of_a_job_wakes_it(sleepers: Sleepers, told: Glance, woken:
 
 def test_a_new_forecast_or_measurement_lets_jobs_be_planned_anew_in_their_turn(sleepers: Sleepers) -> None:
     sleepers.begin({"DE": "1"}, None)
-    sleepers.learned_anew({"alike": "1", "other": "5"})
+    sleepers.learned_anew({"alike": learned(), "other": learned(5.0)})
     assert sleepers.awake([glance("a")], T0, ()).later == []
-    sleepers.learned_anew({"alike": "2"})
+    sleepers.learned_anew({"alike": learned(2.0)})
     assert sleepers.awake([glance("a")], T0, ()).later == ["a"]
     sleepers.rest(glance("a"), Rest(T0 + HOUR), None)
     assert sleepers.awake([glance("a")], T0, ()).later == []
     sleepers.begin({"DE": "2"}, None)
     assert sleepers.awake([glance("a")], T0, ()).later == ["a"]
+
+
+def test_figures_that_move_a_little_wake_nobody_and_are_told_when_they_have_moved_far(sleepers: Sleepers) -> None:
+    first = sleepers.learned_anew({"alike": learned(1.0)})
+    for steps_per_s in (1.009, 0.991, 1.015, 0.985):
+        assert sleepers.learned_anew({"alike": learned(steps_per_s)}) == first
+    assert sleepers.awake([glance("a")], T0, ()).later == []
+    assert sleepers.learned_anew({"alike": learned(1.03)}) != first
+    assert sleepers.awake([glance("a")], T0, ()).later == ["a"]
+
+
+def test_what_is_planned_with_others_sleeps_until_its_planner_has_another_plan(sleepers: Sleepers) -> None:
+    sleepers.rest(glance("a"), Rest(T0 + HOUR), "gpus")
+    sleepers.begin({"DE": "2"}, None)
+    sleepers.learned_anew({"alike": learned(2.0)})
+    assert sleepers.awake([glance("a")], T0, ("gpus",)) == Waking([], [], [])
+    sleepers.learned_anew({"alike": learned(2.0, (1, 2))})
+    assert sleepers.awake([glance("a")], T0, ("gpus",)).later == ["a"], "another width has been measured"
+    sleepers.rest(glance("a"), Rest(T0 + HOUR), "gpus")
+    sleepers.begin({"DE": "2", "FR": "1"}, None)
+    assert sleepers.awake([glance("a")], T0, ("gpus",)).later == ["a"], "a further zone has a forecast"
 
 
 def test_a_plan_of_a_fleet_lasts_as_long_as_somebody_sees_to_it(sleepers: Sleepers) -> None:

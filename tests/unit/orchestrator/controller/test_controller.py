@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.api import Desire, SegmentView
+from cluster.api import Desire, Node, SegmentView
 from jobs.spec import StaleEpoch, Unavailable
+from orchestrator.controller.effort import Effort
 from orchestrator.signal.forecast import Share
 from orchestrator.site import resolve_site
 from orchestrator.store import Store, forecasts, jobs, lease
@@ -186,6 +187,25 @@ def test_pause_resume_and_cancel_are_obeyed(bench: Bench) -> None:
 def _wish(bench: Bench, wanted: str) -> None:
     with bench.store.write() as session:
         jobs.wish(session, session.get_one(Job, "tiny"), wanted, bench.now)
+
+
+def test_running_jobs_are_planned_anew_in_turns(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured(bench)
+    monkeypatch.setattr(Effort, "spent", property(lambda effort: effort.planned > 0))
+    bench.cluster.free = [Node("n", "n", "DE", 8, 16, 8, 16)]
+    long = {"steps": 10 * 3600, "batch_size": 8}
+    ids = {bench.submit(name=f"job-{n}", training=long, carbon={"policy": "now"}) for n in range(4)}
+    controller = bench.controller()
+    for _ in ids:
+        controller.run_pass()
+    bench.cluster.views |= {f"{job_id}-1": SegmentView(f"{job_id}-1", "running") for job_id in ids}
+    planned_anew = []
+    for _ in ids:
+        before = {job_id: bench.job(job_id).planned_for for job_id in ids}
+        bench.now += HOUR
+        controller.run_pass()
+        planned_anew.append([job_id for job_id in ids if bench.job(job_id).planned_for != before[job_id]])
+    assert sorted(planned_anew) == [[job_id] for job_id in sorted(ids)], "one in each slot, and nobody twice"
 
 
 def test_what_does_not_fit_waits_with_its_reason(bench: Bench) -> None:

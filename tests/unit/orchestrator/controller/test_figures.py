@@ -51,7 +51,7 @@ def look(store: Store, figures: Figures, minute: int) -> dict[str, float | None]
     with store.read() as session:
         found = list(session.query(Job).order_by(Job.id))
         drawn = draws.energy_j(session, [job.id for job in found])
-        known = figures.of(session, SITE, found, drawn, T0 + minute * MINUTE)
+        known = figures.of(session, SITE, [job.id for job in found], drawn, T0 + minute * MINUTE)
         return {job_id: figure.emissions_g for job_id, figure in known.items()}
 
 
@@ -85,4 +85,4 @@ def test_a_job_that_is_not_asked_about_any_more_is_forgotten(store: Store) -> No
     figures = Figures(60.0)
     look(store, figures, 1)
     with store.read() as session:
-        assert set(figures.of(session, SITE, [session.get_one(Job, "tiny-2")], {}, T0 + MINUTE)) == {"tiny-2"}
+        assert set(figures.of(session, SITE, ["tiny-2"], {}, T0 + MINUTE)) == {"tiny-2"}
