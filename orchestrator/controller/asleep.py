@@ -82,6 +82,8 @@ class Sleepers:
     _told: dict[str, Told] = field(default_factory=dict)
     """By likeness."""
     _window_end: datetime | None = None
+    _seen_at: datetime | None = None
+    """When the last pass was."""
     awake_likenesses: set[str] = field(default_factory=set)
     """Of the jobs that the last pass considered at once."""
 
@@ -95,6 +97,9 @@ class Sleepers:
 
     def awake(self, glances: Iterable[Glance], now: datetime, fleets: Iterable[str]) -> Waking:
         """Those that do not sleep; who sleeps for want of room is asked for by `with_room`."""
+        if self._seen_at is not None and now < self._seen_at:
+            self._asleep = {}  # the clock was set back: the hours until which they were to sleep are too late
+        self._seen_at = now
         seen, found, asleep, likenesses = set(fleets), Waking([], [], []), dict[str, _Asleep](), set[str]()
         for glance in glances:
             likenesses.add(glance.likeness)

@@ -18,7 +18,7 @@ from orchestrator.controller.effort import Effort
 from orchestrator.controller.frame import Framing, Opening, basis_of, frame, measured, modes_of, opening, to_measure
 from orchestrator.controller.look import Look
 from orchestrator.controller.room import Room
-from orchestrator.controller.settle import cause_of, retry_text
+from orchestrator.controller.settle import cause_of, retry_at, retry_text
 from orchestrator.controller.share import TOGETHER
 from orchestrator.controller.told import digest
 from orchestrator.controller.write import Verdict
@@ -103,7 +103,7 @@ def _stands_until(now: datetime, site: Site, job: Job, made: Plan | None, when: 
         return now + timedelta(days=1)
     edges = [edge for slot in made.slots for edge in (slot.start, slot.end)] if made is not None else []
     edges += [edge for span in when.spans or () for edge in span]
-    edges += [edge for edge in (when.closes_at, job.not_before) if edge is not None]
+    edges += [edge for edge in (when.closes_at, retry_at(job, None, now)) if edge is not None]
     # Without a plan nothing is known of what comes: the next slot will see.
     edges.append(site.slot_start(now) + timedelta(seconds=site.slot_s) if made is None else now + timedelta(days=1))
     return min(edge for edge in edges if edge > now)
@@ -162,7 +162,7 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
     zones = sorted(problem.zones)
     current = framing.current
     runs = (current.zone, current.mode, int(look.now.timestamp() // problem.slot_s)) if current is not None else None
-    made_from = (
+    made_from: tuple[object, ...] = (
         framing.step if current is None else runs,
         framing.steps,
         framing.modes,
@@ -172,6 +172,8 @@ def _plan(look: Look, job: Job, framing: Framing, problem: Problem, effort: Effo
         framing.pauses,
         framing.emitted_g,
     )
+    if retry_at(job, framing.spec.not_before, look.now) != job.not_before:
+        made_from = (*made_from, look.now)  # the clock was set back: what was to run at once is in the future now
     planned_for = digest((made_from, [(zone, look.versions[zone]) for zone in zones]))
     standing = read(job.plan) if job.plan is not None else None
     if standing is not None and standing.finish_at <= look.now:
@@ -235,7 +237,7 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, mad
         last_zone=last.zone if last else None,
         last_mode=last.ran_as if last else None,
         last_ended=last.ended if last else None,
-        not_before=job.not_before,
+        not_before=retry_at(job, framing.spec.not_before, look.now),
         renew_within_s=BLIND_S if framing.spec.is_blind() else site.renew_within_s,
         closes_at=when.closes_at,
         open=when.open,

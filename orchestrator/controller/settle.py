@@ -114,9 +114,22 @@ def _retry(job: Job, now: datetime, cause: str) -> None:
         job.state, job.ended_at = "failed", now
         job.reason = f"lost {job.retries} segments in a row, the last: {cause}"
         return
-    wait_s = _BACK_OFF_S * 2 ** (job.retries - 1)
     job.state, job.reason = "waiting", retry_text(job, cause)
-    job.not_before = max(job.not_before or now, now + timedelta(seconds=wait_s))
+    job.not_before = max(job.not_before or now, now + _back_off(job))
+
+
+def retry_at(job: Job, asked: datetime | None, now: datetime) -> datetime | None:
+    """Not before when a job may start: as it is written, but no later than its back-off from now.
+
+    It is later where the clock was set back since it was written. What the user `asked` for in the spec stands.
+    """
+    if job.not_before is None or job.retries == 0:
+        return job.not_before
+    return min(job.not_before, max(now + _back_off(job), asked or now))
+
+
+def _back_off(job: Job) -> timedelta:
+    return timedelta(seconds=_BACK_OFF_S * 2 ** (job.retries - 1))
 
 
 def retry_text(job: Job, cause: str) -> str:

@@ -81,6 +81,8 @@ def _write(
         job.plan, job.planned_for = verdict.plan, verdict.planned_for
     decision = verdict.decision
     if isinstance(decision, Wait):
+        if job.not_before is not None and decision.until is not None and decision.until < job.not_before:
+            job.not_before = decision.until  # the clock was set back: from here on it is as if written now
         _set(session, job, decision.state, decision.text, now)
         return None
     if isinstance(decision, Go):

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from cluster.api import Progress, SegmentView
-from orchestrator.controller.settle import MAX_RETRIES
+from jobs.spec import iso
+from orchestrator.controller.settle import MAX_RETRIES, retry_at
 from orchestrator.store import facts, jobs, lease
+from orchestrator.store.schema import Job
 from tests.unit.orchestrator.controller.ground import STEPS, T0, Bench
 
 
@@ -48,6 +50,43 @@ def test_a_job_that_gets_on_between_its_losses_is_retried_for_ever_and_says_why(
         assert again is not None and again - bench.now == timedelta(seconds=10)
         bench.now = again
         controller.run_pass()
+
+
+@pytest.mark.parametrize("asleep", [True, False])
+def test_a_clock_that_is_set_back_makes_no_back_off_longer_than_it_is(bench: Bench, asleep: bool) -> None:
+    bench.now += timedelta(hours=4)  # so that there are forecasts for where it is set to
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    bench.cluster.views["tiny-1"] = SegmentView("tiny-1", "running")
+    controller.run_pass()
+    bench.cluster.views["tiny-1"] = SegmentView("tiny-1", "lost", message="gone")
+    controller.run_pass()
+    controller.run_pass()
+    assert bench.job().not_before == bench.now + timedelta(seconds=10)
+    bench.now -= timedelta(hours=3)
+    set_back_at = bench.now
+    controller = controller if asleep else bench.controller()  # `tick` is a new process each minute
+    controller.run_pass()
+    assert bench.job().not_before == set_back_at + timedelta(seconds=10)
+    assert bench.job().reason.endswith(f"retry 1 of 5, not before {iso(set_back_at + timedelta(seconds=10))}")
+    bench.now += timedelta(seconds=9)
+    controller.run_pass()
+    assert bench.job().not_before == set_back_at + timedelta(seconds=10), "it is set once, and not put off each pass"
+    assert "tiny-2" not in bench.cluster.orders
+    bench.now += timedelta(seconds=1)
+    controller.run_pass()
+    assert bench.cluster.orders["tiny-2"].reason == "retry"
+
+
+def test_what_the_user_asked_for_is_no_back_off(bench: Bench) -> None:
+    tomorrow = bench.now + timedelta(days=1)
+    bench.submit(carbon={"policy": "now"}, not_before=tomorrow.isoformat())
+    bench.controller().run_pass()
+    bench.now -= timedelta(hours=3)
+    bench.controller().run_pass()
+    assert bench.job().not_before == tomorrow
+    assert retry_at(Job(not_before=tomorrow, retries=1), tomorrow, bench.now) == tomorrow
 
 
 def test_a_segment_that_is_lost_after_its_last_step_is_finished_by_another(bench: Bench) -> None:
