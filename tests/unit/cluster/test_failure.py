@@ -149,7 +149,7 @@ def test_an_error_of_the_jobs_own_fails_it_with_the_traceback() -> None:
 def test_memory_that_ran_out_is_the_jobs_own_fault(wrapped: bool) -> None:
     killed = OutOfMemoryError(
         "Task was killed due to the node running low on memory.\nMemory on the node (IP: 1, ID: 2) where the task (x) "
-        "was running was 30GB / 31GB (0.96), which exceeds the memory usage threshold of 0.95. Ray killed this worker.\n"
+        "was running was 30GB / 31GB (0.96), which exceeds the memory usage threshold of 0.95. It was killed.\n"
         "Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/x."
     )
     fault = WorkerHealthCheckFailedError("A worker health check failed.", killed) if wrapped else killed

@@ -45,7 +45,7 @@ def hinting() -> None:
         (chained, "jobs.spec.errors.Unavailable: /c: No space left on device"),
         (hinting, "RuntimeError: CUDA error: device-side assert triggered"),
         (lambda: compile("a b", "x.py", "exec"), "SyntaxError: invalid syntax"),
-        (lambda: {}["a"], "KeyError: 'a'"),
+        (lambda: dict[str, int]()["a"], "KeyError: 'a'"),
     ],
 )
 def test_it_is_the_last_exceptions_own_line(act: Callable[[], object], says: str) -> None:
