@@ -25,7 +25,7 @@ class Link:
         self._segment_id = segment_id
         self._hear(desire)
         self._phase: Phase = "start"
-        self._step: tuple[int, int, float | None, int, float] | None = None
+        self._step: tuple[int, int, float | None, int, float] = (0, 0, None, 0, 0.0)
         self._loss: float | None = None
         self._note = ""
         self._stop: Ended | None = None
@@ -109,9 +109,8 @@ class Link:
         if newest != self.desire:
             self._hear(newest)
 
-    def _progress(self) -> Progress | None:
-        if self._step is None:
-            return None
+    def _progress(self) -> Progress:
+        """From the first exchange on: before a step is told, its phase tells that the worker is there."""
         step, steps, loss, trained_steps, trained_s = self._step
         now, note = datetime.now(timezone.utc), self._note
         return Progress(now, self._phase, step, steps, loss, trained_steps, trained_s, note=note)

@@ -159,6 +159,12 @@ class Site(Section):
         alias="renew_within",
         description="a segment that no controller renews for this long checkpoints and ends by itself",
     )
+    stuck_after_s: DurationS = Field(
+        default=3600.0,
+        alias="stuck_after",
+        description="a segment that tells no other step or phase for this long, or a sixth of it in training, is "
+        "killed and retried, where nothing measured of it asks for more",
+    )
     stale_for_s: DurationS = Field(
         default=24 * 3600.0,
         alias="stale_for",

@@ -25,6 +25,9 @@ class StandInCluster:
     epoch: int = 0
     down: bool = False
     starts: int = 0
+    kills: list[str] = field(default_factory=list)
+    undying: bool = False
+    """Whether what is killed goes on showing."""
     refused: str | None = None
     """Why power limits cannot be set."""
     dashboard_url: str = "http://127.0.0.1:8265"
@@ -57,7 +60,10 @@ class StandInCluster:
 
     def kill(self, segment_id: str) -> None:
         """Forget it."""
-        self.views.pop(segment_id, None)
+        self._answer()
+        self.kills.append(segment_id)
+        if not self.undying:
+            self.views.pop(segment_id, None)
 
     def logs(self, segment_id: str, follow: bool = False) -> Iterator[str]:
         """Nothing was written."""

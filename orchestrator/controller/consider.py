@@ -20,6 +20,7 @@ from orchestrator.controller.look import Look
 from orchestrator.controller.room import Room
 from orchestrator.controller.settle import cause_of, retry_at, retry_text
 from orchestrator.controller.share import TOGETHER
+from orchestrator.controller.stuck import stuck
 from orchestrator.controller.told import digest
 from orchestrator.controller.write import Verdict
 from orchestrator.plan import plan
@@ -243,6 +244,7 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, mad
         open=when.open,
         finishing=_finishing(framing),
         blind=framing.spec.is_blind(),
+        stuck=_stuck(job, site, framing, running) if running else "",
         to_measure=_to_measure(framing, made),
         retry=retry_text(job, cause_of(last.error)) if last is not None and last.ended == "lost" else "",
     )
@@ -250,6 +252,11 @@ def _case(look: Look, job: Job, site: Site, framing: Framing, when: Opening, mad
 
 def _running(framing: Framing, segment: Segment) -> Running:
     return Running(segment.zone, segment.ran_as, segment.reason, segment.ran_as in framing.learned.points)
+
+
+def _stuck(job: Job, site: Site, framing: Framing, segment: Segment) -> str:
+    ending = job.state == "pausing"
+    return stuck(segment, ending, framing.steps, framing.spec, framing.learned, site.stuck_after_s)
 
 
 def _to_measure(framing: Framing, made: Plan | None) -> Mode | None:

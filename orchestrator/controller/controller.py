@@ -152,7 +152,7 @@ class Controller:
         room = Room(self._nodes)
         for job in seen.jobs:
             segment = seen.running(job.id)
-            if segment is not None and segment.first_step_at is None:
+            if segment is not None and not segment.holds_room:
                 room.pending(segment.zone, segment.workers, seen.spec_of(job).workers)
         # Who has waited longest to be planned anew comes first; what runs takes no room from each other.
         seen = replace(seen, jobs=sorted(seen.jobs, key=lambda job: -self._put_off.get(job.id, 0)))
@@ -217,7 +217,9 @@ class Controller:
         """Carry out what was written; what fails here the next pass does again."""
         for order in orders:
             try:
-                if order.known:
+                if order.kill:
+                    self._reach().kill(order.segment.segment_id)
+                elif order.known:
                     self._reach().desire(order.segment.segment_id, order.segment.desire)
                 else:
                     self._reach().start(order.segment)

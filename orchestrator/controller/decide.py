@@ -52,6 +52,8 @@ class Case:
     """True where what runs cannot save: no plan ends it, only its user, or its window."""
     retry: str = ""
     """Why it tries again, where it waits for that."""
+    stuck: str = ""
+    """Why what runs is to be killed; empty where it gets on."""
     to_measure: Mode | None = None
     """The mode that shall be measured before the job is run by plan; None where none is left."""
 
@@ -88,7 +90,14 @@ class Wait:
     until: datetime | None = None
 
 
-Decision = Go | End | Wait
+@dataclass(frozen=True)
+class Kill:
+    """End the running segment without a checkpoint, for it does not answer any more; the job is retried."""
+
+    text: str
+
+
+Decision = Go | End | Kill | Wait
 
 
 def decide(case: Case) -> Decision:
@@ -97,6 +106,8 @@ def decide(case: Case) -> Decision:
 
 
 def _while_running(case: Case, running: Running) -> Decision:
+    if case.stuck:
+        return Kill(case.stuck)
     if case.wish == "cancel":
         return End("paused", "being cancelled")
     if case.wish == "hold":

@@ -6,11 +6,13 @@ Level-triggered: seen twice, nothing changes; decisions come after it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
 from cluster.api import Progress, SegmentResult, SegmentView
+from orchestrator.controller.stuck import GONE_S, notice
 from orchestrator.plan.record import when_done
 from orchestrator.store.jobs import note, of_ids, running_segments
 from orchestrator.store.schema import Job, Segment
@@ -31,6 +33,7 @@ def settle(session: Session, views: Mapping[str, SegmentView], now: datetime) ->
         job = session.get_one(Job, segment.job_id)
         if view.status != "lost":
             segment.known = True
+            notice(segment, view.progress, job.state == "pausing", now)
         if view.progress is not None:
             _advance(job, segment, view.progress)
         if view.progress is not None and view.progress.note != (segment.note or ""):
@@ -42,10 +45,19 @@ def settle(session: Session, views: Mapping[str, SegmentView], now: datetime) ->
                 segment.power_limit_refused = said.power_limit_refused
                 note(session, job, now, f"segment {segment.n} runs without its power limit: {said.power_limit_refused}")
         if view.result is not None:
-            _finish(session, job, segment, view.result, now, view.message)
+            _finish(session, job, segment, _as_killed(segment, view.result), now, view.message)
         elif view.status == "lost" and segment.known:
             # One that the cluster never knew is ordered again by the next act; one that it knew has died.
-            _lose(session, job, segment, view.message, now)
+            _lose(session, job, segment, segment.hung or view.message, now)
+        elif segment.hung is not None and segment.quiet_s > GONE_S:
+            _lose(session, job, segment, f"{segment.hung}; nor does it end", now)
+
+
+def _as_killed(segment: Segment, result: SegmentResult) -> SegmentResult:
+    """What a killed segment says of its end is that it was killed; one that ended well after all stands."""
+    if segment.hung is None or result.ended not in ("failed", "lost"):
+        return result
+    return replace(result, ended="lost", error=f"{result.error or ''}\n{segment.hung}".strip())
 
 
 def _advance(job: Job, segment: Segment, progress: Progress) -> None:

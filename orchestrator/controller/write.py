@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from cluster.api import Desire, SegmentOrder
 from jobs.spec import JobSpec
 from orchestrator.controller.asleep import Rest
-from orchestrator.controller.decide import Decision, End, Go, Wait, words
+from orchestrator.controller.decide import Decision, End, Go, Kill, Wait, words
 from orchestrator.site import Site
 from orchestrator.store.jobs import note, of_ids, running_segments, segments_of
 from orchestrator.store.schema import Job, Segment
@@ -40,10 +40,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Order:
-    """A segment to start, or one that runs already and is told what is wanted of it."""
+    """A segment to start, or one that runs already and is told what is wanted of it, or killed."""
 
     segment: SegmentOrder
     known: bool
+    kill: bool = False
 
 
 def stands(verdict: Verdict, job: Job, segment: Segment | None, site: Site, now: datetime) -> bool:
@@ -98,13 +99,20 @@ def _write(
             return None
         if segment.run_until > now:
             segment.run_until, segment.ends_as = now, decision.ends_as
+        if job.state != "pausing":
+            segment.quiet_s = 0.0  # from now on it counts how long it takes to end
         _set(session, job, "pausing", decision.text, now)
+    elif isinstance(decision, Kill) and segment is not None:
+        if segment.hung is None:
+            segment.hung, segment.quiet_s = decision.text, 0.0
+            note(session, job, now, f"segment {segment.n} is killed: {decision.text}")
+        _set(session, job, "pausing", f"is being killed: {decision.text}", now)
     if segment is None:
         return None
     order = _order(job, segment, verdict.spec, site, epoch)
     if not segment.known:
         order = replace(order, also_at=_also_at(segments_of(session, job.id), segment, site))
-    return Order(order, segment.known)
+    return Order(order, segment.known, kill=isinstance(decision, Kill))
 
 
 def _told(go: Go, segment: Segment) -> str:

@@ -171,6 +171,26 @@ def _indexes(connection: Connection) -> None:
     connection.exec_driver_sql("CREATE INDEX ix_jobs_ended_at ON jobs (ended_at)")
 
 
+def _liveness(connection: Connection) -> None:
+    """To 10: whether a segment gets on, whether it could be started, and whether its hosts owe rows."""
+    for column in (
+        "phase VARCHAR(16)",
+        "looked_at TIMESTAMP WITH TIME ZONE",
+        "quiet_s FLOAT DEFAULT 0 NOT NULL",
+        "hung TEXT",
+        "refusals INTEGER DEFAULT 0 NOT NULL",
+        "rows_due TIMESTAMP WITH TIME ZONE",
+    ):
+        connection.exec_driver_sql(f"ALTER TABLE segments ADD COLUMN {column}")
+    connection.exec_driver_sql("CREATE INDEX segments_that_owe_rows ON segments (rows_due) WHERE rows_due IS NOT NULL")
+
+
+def _nodes(connection: Connection) -> None:
+    """To 11: what the zones have for jobs, by node; the next pass that attaches to the cluster says it anew."""
+    connection.exec_driver_sql("DELETE FROM capacities")
+    connection.exec_driver_sql("ALTER TABLE capacities ADD COLUMN nodes JSON DEFAULT '[]' NOT NULL")
+
+
 _CHAINED = {"ledger_rows": ("host_boot", "device", "seq"), "intensities": ("id",)}
 
 
@@ -207,6 +227,8 @@ MIGRATIONS: dict[int, Migration] = {
     6: _losses,
     7: _moves,
     8: _indexes,
+    9: _liveness,
+    10: _nodes,
 }
 """From a version to the one after it. Version 1 is the first; a step never edits what an earlier one did."""
 

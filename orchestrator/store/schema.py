@@ -101,6 +101,7 @@ class Job(Table):
 
 
 _RUNS = text("ended IS NULL")
+_OWES = text("rows_due IS NOT NULL")
 
 
 class Segment(Table):
@@ -140,12 +141,32 @@ class Segment(Table):
     """W per GPU, as ordered; None is no limit of ours."""
     power_limit_refused: Mapped[str | None] = mapped_column(Prose)
     """Why the limit could not be set: the segment then ran without it."""
-    __table_args__ = (Index("segments_that_run", "job_id", sqlite_where=_RUNS, postgresql_where=_RUNS),)
+    phase: Mapped[str | None] = mapped_column(String(16))
+    """What its workers last said that they do; None before their first word."""
+    looked_at: Mapped[datetime | None]
+    """When a pass last saw it."""
+    quiet_s: Mapped[float] = mapped_column(Float, default=0.0)
+    """Seconds without another step or phase, as passes saw them; once it is to end, since then."""
+    hung: Mapped[str | None] = mapped_column(Prose)
+    """Why it is killed; None where it is not."""
+    refusals: Mapped[int] = mapped_column(default=0)
+    """How often the cluster has refused to start it."""
+    rows_due: Mapped[datetime | None]
+    """When the meters of its hosts shall be asked for rows again: it has ended, and some were silent since."""
+    __table_args__ = (
+        Index("segments_that_run", "job_id", sqlite_where=_RUNS, postgresql_where=_RUNS),
+        Index("segments_that_owe_rows", "rows_due", sqlite_where=_OWES, postgresql_where=_OWES),
+    )
 
     @property
     def mode(self) -> tuple[int, int | None]:
         """Workers and power limit, as ordered."""
         return self.workers, self.power_limit_w
+
+    @property
+    def holds_room(self) -> bool:
+        """Whether its workers hold their GPUs and CPUs, so that the cluster shows them as taken."""
+        return self.phase is not None or self.first_step_at is not None
 
     @property
     def ran_as(self) -> tuple[int, int | None]:
@@ -285,6 +306,8 @@ class CapacityRow(Table):
     seen_at: Mapped[datetime]
     gpus: Mapped[float] = mapped_column(Float)
     cpus: Mapped[float] = mapped_column(Float)
+    nodes: Mapped[list[dict[str, Any]]]
+    """The nodes, those that are alike as one: see fleets.Alike."""
 
 
 class Lease(Table):

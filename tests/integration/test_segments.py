@@ -138,7 +138,7 @@ def test_pauses_at_a_step_boundary_and_the_next_segment_ends_the_job(
 
 def test_ends_by_itself_when_run_until_comes_unrenewed(ray_in_de: Cluster, order: Callable[..., SegmentOrder]) -> None:
     ray_in_de.start(order("lone-1", steps=100000))
-    watch(ray_in_de, "lone-1", lambda view: view.progress is not None)
+    watch(ray_in_de, "lone-1", lambda view: view.progress is not None and view.progress.step > 0)
     ray_in_de.desire("lone-1", Desire(datetime.now(timezone.utc) + timedelta(seconds=3), "expired", 1))
     result = watch(ray_in_de, "lone-1", ended).result
     assert result is not None and result.ended == "expired" and result.checkpoint_bytes > 0
@@ -159,7 +159,7 @@ def test_saves_and_pauses_when_ray_stops_the_job(ray_in_de: Cluster, order: Call
     from cluster.ray_cluster import JobApi
 
     ray_in_de.start(order("stopped-1", steps=100000))
-    watch(ray_in_de, "stopped-1", lambda view: view.progress is not None)
+    watch(ray_in_de, "stopped-1", lambda view: view.progress is not None and view.progress.step > 0)
     JobApi(ray_in_de.dashboard_url).stop_job("stopped-1")
     result = watch(ray_in_de, "stopped-1", ended).result
     assert result is not None and result.ended == "paused" and result.checkpoint_bytes > 0
@@ -169,7 +169,7 @@ def test_loses_a_segment_that_is_killed_and_gives_its_workers_back(
     ray_in_de: Cluster, order: Callable[..., SegmentOrder]
 ) -> None:
     ray_in_de.start(order("killed-1", steps=100000))
-    watch(ray_in_de, "killed-1", lambda view: view.progress is not None)
+    watch(ray_in_de, "killed-1", lambda view: view.progress is not None and view.progress.step > 0)
     ray_in_de.kill("killed-1")
     result = watch(ray_in_de, "killed-1", ended).result
     assert result is not None and result.ended == "lost" and result.step > 0

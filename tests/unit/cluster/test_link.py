@@ -48,8 +48,8 @@ def test_a_wall_clock_that_is_set_changes_no_segments_time(monkeypatch: pytest.M
 
 def test_shows_the_last_loss_that_was_read() -> None:
     link = Link("a-1", Desire(datetime.now(timezone.utc), "paused", 1))
-    assert link._progress() is None
+    assert (link._progress().phase, link._progress().trained_steps) == ("start", 0), "the worker is there"
     link.stepped(1, 10, 2.5, 1, 0.1)
     link.stepped(2, 10, None, 2, 0.2)
     progress = link._progress()
-    assert progress is not None and (progress.step, progress.loss, progress.trained_s) == (2, 2.5, 0.2)
+    assert (progress.step, progress.loss, progress.trained_s) == (2, 2.5, 0.2)

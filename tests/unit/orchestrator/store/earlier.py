@@ -25,8 +25,9 @@ def unchained(connection: Connection) -> None:
 
 
 def without_moves(connection: Connection) -> None:
-    """Without what version 8 added, and later ones: what segments brought, and their notes; indexes."""
-    for name in ("segments_that_run", "ix_jobs_ended_at"):
+    """Without what version 8 added, and later ones: what segments brought, and their notes; indexes; liveness."""
+    for name in ("segments_that_run", "ix_jobs_ended_at", "segments_that_owe_rows"):
         connection.execute(text(f"DROP INDEX {name}"))
-    for column in ("moved_bytes", "moved_from", "note"):
+    liveness = ("phase", "looked_at", "quiet_s", "hung", "refusals", "rows_due")
+    for column in ("moved_bytes", "moved_from", "note", *liveness):
         connection.execute(text(f"ALTER TABLE segments DROP COLUMN {column}"))
