@@ -41,7 +41,7 @@ class Apart:
         """Let `plan` be the job's."""
         state = self._state
         give_back(state, job_id)
-        state.apart[job_id] = _taken(state, plan, self._jobs[job_id].gpus_per_worker)
+        state.apart[job_id] = _taken(state, plan, self._jobs[job_id])
         _change(state.market, state.apart[job_id], -1)
         self._made[job_id] = plan
 
@@ -77,13 +77,14 @@ def _take_again(state: State, job_id: str) -> None:
 
 def _full(state: State, job: FleetJob, gpus: int) -> dict[str, Spans]:
     cells, found = state.cells, dict[str, Spans]()
-    for index, zone in enumerate(cells.zones):
+    for zone in cells.zones:
         if zone in job.points:
-            lacks = (state.market.left[index].reshape(-1) < gpus).astype(np.int8)
+            limits = list(cells.limits(job, zone))
+            lacks = (state.market.left[limits].min(axis=0).reshape(-1) < gpus).astype(np.int8)
             edges = np.flatnonzero(np.diff(lacks, prepend=0, append=0))
             moments = [cells.moment(_part_s(cells, int(edge))) for edge in edges]
             found[zone] = tuple(zip(moments[::2], moments[1::2], strict=True))
-            if cells.gpus[index, -1] < gpus:  # and nobody knows of more that are to come
+            if cells.gpus[limits, -1].min() < gpus:  # and nobody knows of more that are to come
                 found[zone] += ((cells.moment(cells.end_s), cells.moment(cells.end_s) + _EVER),)
     return found
 
@@ -97,7 +98,7 @@ def _part_s(cells: Grid, part: int) -> float:
     return begin_s + rest * (float(cells.edge_s[cell + 1]) - begin_s) / PARTS
 
 
-def _taken(state: State, plan: Plan, gpus_per_worker: int) -> tuple[Taken, ...]:
+def _taken(state: State, plan: Plan, job: FleetJob) -> tuple[Taken, ...]:
     """What the plan's slots take, by whole parts of slots."""
     cells, found = state.cells, []
     knots = np.append(np.interp(np.arange(cells.cells * PARTS) / PARTS, np.arange(cells.cells + 1), cells.edge_s), 0.0)
@@ -107,15 +108,16 @@ def _taken(state: State, plan: Plan, gpus_per_worker: int) -> tuple[Taken, ...]:
         begin = max(0, int(np.searchsorted(knots, from_s + 1e-3, side="right")) - 1)
         end = min(len(knots) - 1, int(np.searchsorted(knots, to_s - 1e-3)))
         if end > begin:
-            found.append(Taken(cells.zones.index(slot.zone), begin, end, slot.workers * gpus_per_worker))
+            gpus = slot.workers * job.gpus_per_worker
+            found += [Taken(limit, begin, end, gpus) for limit in cells.limits(job, slot.zone)]
     return tuple(found)
 
 
 def _change(market: Market, taken: tuple[Taken, ...], sign: int) -> None:
     """Give back (1) or take (-1)."""
-    for zone, begin, end, gpus in taken:
-        left: Ints = market.left[zone].reshape(-1)
+    for limit, begin, end, gpus in taken:
+        left: Ints = market.left[limit].reshape(-1)
         left[begin:end] += sign * gpus
         cut = slice(begin // PARTS, -(-end // PARTS))
-        market.least[zone, cut] = market.left[zone, cut].min(axis=1)
-        market.most[zone, cut] = market.left[zone, cut].max(axis=1)
+        market.least[limit, cut] = market.left[limit, cut].min(axis=1)
+        market.most[limit, cut] = market.left[limit, cut].max(axis=1)

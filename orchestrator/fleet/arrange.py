@@ -16,9 +16,9 @@ from datetime import datetime, timedelta
 import numpy as np
 
 from orchestrator.fleet.bound import Relaxation
-from orchestrator.fleet.grid import Floats, Grid, Ints, grid
+from orchestrator.fleet.grid import NO_LIMIT, Floats, Grid, Ints, grid
 from orchestrator.fleet.path import Desk, desk
-from orchestrator.fleet.problem import Fleet, FleetJob
+from orchestrator.fleet.problem import Fleet, FleetJob, FleetZone, Pool
 from orchestrator.fleet.room import DEARER, PARTS, Market, Uses, all_grams, improve, market, soonest, uses
 from orchestrator.fleet.settle import settle
 from orchestrator.fleet.squeeze import squeeze
@@ -89,9 +89,9 @@ class Solve:
         self.dearest = DEARER * max(1.0, float(cells.g_per_kwh.max(initial=0.0)))
         self.random = np.random.default_rng(0)
         self.uses: Uses = uses(self.rows)
-        self.market: Market = market(cells, np.zeros(cells.g_per_kwh.shape))
+        self.market: Market = market(cells, np.zeros(cells.gpus.shape))
         self.rounds = _ROUNDS if worth is None else _FEWER_ROUNDS
-        self.worth: Floats = np.zeros(cells.g_per_kwh.shape) if worth is None else worth
+        self.worth: Floats = np.zeros(cells.gpus.shape) if worth is None else worth
         self.job_g: Floats = np.zeros(len(fleet.jobs))
         self.rent_g = 0.0
         self.squeezes = _SQUEEZES
@@ -240,11 +240,17 @@ def _longer(state: State, fleet: Fleet, jobs: Sequence[FleetJob], doubled: int) 
 def _could(fleet: Fleet, job: FleetJob) -> bool:
     """Whether the job is narrow enough for a zone, now or once it has changed."""
     for zone, points in job.points.items():
-        counts = [fleet.zones[zone].gpus, *(change.gpus for change in fleet.zones[zone].changes)]
-        most = max((count for count in counts if count is not None), default=None)
-        if any(most is None or None in counts or point.workers * job.gpus_per_worker <= most for point in points):
+        limits = [fleet.zones[zone], *(fleet.zones[zone].pools[name] for name in job.pools.get(zone, ()))]
+        most = min(_most(limit) for limit in limits)
+        if any(point.workers * job.gpus_per_worker <= most for point in points):
             return True
     return False
+
+
+def _most(limit: FleetZone | Pool) -> int:
+    """GPUs that there ever are."""
+    counts = [limit.gpus, *(change.gpus for change in limit.changes)]
+    return max(NO_LIMIT if count is None else count for count in counts)
 
 
 def _fastest(job: FleetJob) -> float:

@@ -19,6 +19,7 @@ import numpy as np
 
 from orchestrator.fleet.compiled import compiled
 from orchestrator.fleet.grid import Floats, Grid, Ints
+from orchestrator.fleet.limits import least_of, worth_of
 from orchestrator.fleet.path import INFINITE, Desk, desk, price
 from orchestrator.fleet.table import MAY_TOUCH, Rows
 
@@ -41,10 +42,11 @@ def fill(rows: Rows, job: int, gpus: Ints, g_per_kwh: Floats, worth: Floats, des
             way = way_at + k
             zone = rows.way_zone[way]
             is_shut = (rows.shut[at + t] >> np.uint64(zone)) & np.uint64(1)
-            if open_s <= 0.0 or is_shut or gpus[zone, first + t] < rows.way_gpus[way]:
+            if open_s <= 0.0 or is_shut or least_of(rows, way, first + t, gpus) < rows.way_gpus[way]:
                 desk.cost[t, k], desk.gain[t, k], desk.joins[t, k] = INFINITE, 0.0, 0
                 continue
-            each_s = rows.way_g[way] * g_per_kwh[zone, first + t] + rows.way_gpus[way] * worth[zone, first + t]
+            each_s = rows.way_g[way] * g_per_kwh[zone, first + t]
+            each_s += rows.way_gpus[way] * worth_of(rows, way, first + t, worth)
             desk.cost[t, k] = open_s * each_s
             desk.gain[t, k] = open_s * rows.way_steps[way]
             desk.joins[t, k] = rows.joins[at + t] & MAY_TOUCH
@@ -79,10 +81,24 @@ def _goal(desk: Desk, mix: float, t: int, k: int) -> float:
 
 
 @compiled
-def reprice(zone: int, cell: int, base: Floats, stiff: Floats, use_s: Floats, room_s: Floats, worth: Floats) -> None:
-    """What a GPU-second is worth in a slot by its use."""
-    found = base[zone, cell] + stiff[zone, cell] * (use_s[zone, cell] - room_s[zone, cell])
-    worth[zone, cell] = found if found > 0.0 else 0.0
+def use(
+    rows: Rows,
+    way: int,
+    cell: int,
+    added_s: float,
+    base: Floats,
+    stiff: Floats,
+    use_s: Floats,
+    room_s: Floats,
+    worth: Floats,
+) -> None:
+    """Add GPU-seconds to what is used of a way's limits in a slot; what they are worth follows."""
+    for place in range(rows.way_limits.shape[1]):
+        limit = rows.way_limits[way, place]
+        if limit >= 0:
+            use_s[limit, cell] += added_s
+            found = base[limit, cell] + stiff[limit, cell] * (use_s[limit, cell] - room_s[limit, cell])
+            worth[limit, cell] = found if found > 0.0 else 0.0
 
 
 @compiled
@@ -117,11 +133,15 @@ def _answer(
                 move = _goal(desk, mix, t, k) - had
                 if move == 0.0:
                     continue
-                zone, cell = rows.way_zone[way_at + k], first + t
+                cell = first + t
                 gain -= move * desk.cost[t, k]
                 move_s = move * rows.way_gpus[way_at + k] * rows.open_s[at + t]
-                if worth[zone, cell] > 0.0 or use_s[zone, cell] + move_s > room_s[zone, cell]:
-                    curve += stiff[zone, cell] * move_s * move_s
+                for place in range(rows.way_limits.shape[1]):
+                    limit = rows.way_limits[way_at + k, place]
+                    if limit < 0:
+                        continue
+                    if worth[limit, cell] > 0.0 or use_s[limit, cell] + move_s > room_s[limit, cell]:
+                        curve += stiff[limit, cell] * move_s * move_s
         if not is_new and gain <= 0.0:
             continue
         far = 1.0 if is_new or curve <= gain else gain / curve
@@ -130,10 +150,9 @@ def _answer(
                 had = share_at[job] + t * ways + k
                 move = far * (_goal(desk, mix, t, k) - share[had])
                 if move != 0.0:
-                    zone, cell = rows.way_zone[way_at + k], first + t
                     share[had] += move
-                    use_s[zone, cell] += move * rows.way_gpus[way_at + k] * rows.open_s[at + t]
-                    reprice(zone, cell, base, stiff, use_s, room_s, worth)
+                    added_s = move * rows.way_gpus[way_at + k] * rows.open_s[at + t]
+                    use(rows, way_at + k, first + t, added_s, base, stiff, use_s, room_s, worth)
 
 
 class Relaxation:
@@ -143,9 +162,9 @@ class Relaxation:
         self.cells, self.rows = cells, rows
         self.room_s: Floats = cells.gpus * np.diff(cells.edge_s)
         self.stiff: Floats = _stiffness(cells, rows) / np.maximum(self.room_s, np.diff(cells.edge_s))
-        self.base: Floats = np.zeros(cells.g_per_kwh.shape) if worth is None else worth.copy()
+        self.base: Floats = np.zeros(cells.gpus.shape) if worth is None else worth.copy()
         self.worth: Floats = self.base.copy()
-        self.use_s: Floats = np.zeros(cells.g_per_kwh.shape)
+        self.use_s: Floats = np.zeros(cells.gpus.shape)
         sizes = rows.slots * rows.way_count
         self.share_at: Ints = np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)])
         self.share: Floats = np.zeros(int(self.share_at[-1]))

@@ -1,4 +1,4 @@
-"""The time of a fleet cut into slots, with each zone's price and GPUs in them, as arrays.
+"""The time of a fleet cut into slots, with each zone's price and its GPUs in them, as arrays.
 In: a Fleet. Out: a Grid from `now` to an end. Prices are the single-job planner's, cell by cell.
 `table` puts the jobs on it.
 """
@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import numpy.typing as npt
 
-from orchestrator.fleet.problem import Fleet, FleetZone
+from orchestrator.fleet.problem import Fleet, FleetJob, FleetZone, Pool
 from orchestrator.plan.lattice import Lattice, lattice
 from orchestrator.plan.problem import OperatingPoint, Problem, ZoneOption
 
@@ -41,7 +41,9 @@ class Grid:
     unknown_share: Floats
     renewable_percent: Floats
     gpus: Ints
-    """Shape (zones, cells): the least number that is there throughout the slot."""
+    """Shape (limits, cells): the least number that is there throughout the slot, of the zones and then of `pools`."""
+    pools: tuple[tuple[str, str], ...] = ()
+    """Parts of zones with limits of their own: zone and name."""
 
     @property
     def cells(self) -> int:
@@ -52,6 +54,11 @@ class Grid:
     def end_s(self) -> float:
         """Where the grid ends."""
         return float(self.edge_s[-1])
+
+    def limits(self, job: FleetJob, zone: str) -> tuple[int, ...]:
+        """The rows of `gpus` that count what the job takes in a zone: the zone's own, then those of its parts."""
+        pools = tuple(len(self.zones) + self.pools.index((zone, name)) for name in job.pools.get(zone, ()))
+        return (self.zones.index(zone), *pools)
 
     def offset_s(self, moment: datetime) -> float:
         """Seconds from `now` to `moment`."""
@@ -78,8 +85,9 @@ def grid(fleet: Fleet, end: datetime) -> Grid:
         fleet.now, fleet.slot_s, tuple(fleet.zones), edge_s, g_per_kwh, unknown, renewable, np.zeros((0, 0), np.int64)
     )
     made = _longer(made, cells, span)
-    gpus = np.array([_gpus(made, zone) for zone in fleet.zones.values()], dtype=np.int64)
-    return replace(made, gpus=gpus)
+    pools = {(name, part): pool for name, zone in fleet.zones.items() for part, pool in zone.pools.items()}
+    gpus = np.array([_gpus(made, each) for each in (*fleet.zones.values(), *pools.values())], dtype=np.int64)
+    return replace(made, gpus=gpus, pools=tuple(pools))
 
 
 def _longer(made: Grid, cells: Lattice, end_s: float) -> Grid:
@@ -99,10 +107,10 @@ def _longer(made: Grid, cells: Lattice, end_s: float) -> Grid:
     )
 
 
-def _gpus(made: Grid, zone: FleetZone) -> Ints:
+def _gpus(made: Grid, there: FleetZone | Pool) -> Ints:
     """GPUs by slot: of those that hold in a part of it the least."""
-    counts = np.full(made.cells, NO_LIMIT if zone.gpus is None else zone.gpus, dtype=np.int64)
-    for change in zone.changes:
+    counts = np.full(made.cells, NO_LIMIT if there.gpus is None else there.gpus, dtype=np.int64)
+    for change in there.changes:
         at_s = made.offset_s(change.start)
         before = counts.copy()
         counts[made.edge_s[:-1] >= at_s - 1e-6] = change.gpus

@@ -4,12 +4,15 @@ In: zones with their curves and GPUs, jobs with priorities, windows and deadline
 
 Capacity counts GPUs by slot. A plan never uses more in any moment; the bound is proven for capacity on average over
 each slot, which is no less, so that it holds for every plan that keeps to it.
+
+A zone may have limits on parts of its GPUs besides its own: those of one kind, those of nodes that hold a whole worker.
+A job counts against its zone's limit and against those of the parts that it names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from orchestrator.plan.problem import Basis, Current, OperatingPoint, PauseCost, Problem, Stretch, ZoneOption
@@ -24,6 +27,14 @@ class Capacity:
 
 
 @dataclass(frozen=True)
+class Pool:
+    """A part of a zone's GPUs, for the jobs that name it."""
+
+    gpus: int
+    changes: tuple[Capacity, ...] = ()
+
+
+@dataclass(frozen=True)
 class FleetZone:
     """A zone that jobs share."""
 
@@ -34,6 +45,8 @@ class FleetZone:
     changes: tuple[Capacity, ...] = ()
     """Known changes of it, in order; within a slot the least counts."""
     stale_since: datetime | None = None
+    pools: Mapping[str, Pool] = field(default_factory=dict)
+    """Limits on parts of it, by name; together they may have more than the zone, or less."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,8 @@ class FleetJob:
     basis: Basis = "measured"
     spare_s: float = 0.0
     """How long before the deadline the plan is done where it can be; see `Problem.spare_s`."""
+    pools: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By zone the parts of it that the job's GPUs count against besides."""
 
     @classmethod
     def of(

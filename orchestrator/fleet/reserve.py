@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import timedelta
 
-from orchestrator.fleet.problem import Fleet, FleetJob
+from orchestrator.fleet.problem import Fleet, FleetJob, FleetZone
 
 SHARE = 0.1
 """Of a job's slack, the time until its deadline that it does not need.
@@ -46,7 +46,7 @@ def busy(fleet: Fleet) -> float:
     Jobs that may run where there is no limit need none of the others. What a real-time scheduler calls the density of
     its tasks (Liu, "Real-Time Systems", 2000).
     """
-    there = sum(zone.gpus for zone in fleet.zones.values() if zone.gpus is not None)
+    there = sum(_limit(zone) for zone in fleet.zones.values())
     needed = 0.0
     for job in fleet.jobs:
         if there <= 0 or not _is_limited(fleet, job):
@@ -61,8 +61,13 @@ def busy(fleet: Fleet) -> float:
 
 
 def _is_limited(fleet: Fleet, job: FleetJob) -> bool:
-    """Whether every zone where the job may run has a limit."""
-    return all(fleet.zones[zone].gpus is not None for zone in job.points)
+    """Whether every zone where the job may run has a limit for it."""
+    return all(fleet.zones[zone].gpus is not None or job.pools.get(zone) for zone in job.points)
+
+
+def _limit(zone: FleetZone) -> int:
+    """A zone's GPUs, or where only parts of it have limits those of the largest; 0 without any."""
+    return zone.gpus if zone.gpus is not None else max((pool.gpus for pool in zone.pools.values()), default=0)
 
 
 def slack_s(fleet: Fleet, job: FleetJob) -> float:

@@ -13,6 +13,7 @@ import numpy as np
 
 from orchestrator.fleet.compiled import compiled
 from orchestrator.fleet.grid import Floats, Grid, Ints
+from orchestrator.fleet.limits import least_in_part, least_of, worth_of
 from orchestrator.fleet.path import INFINITE, Desk, walk
 from orchestrator.fleet.table import TOUCHES, Rows
 from orchestrator.fleet.trim import done, fit, whole
@@ -37,7 +38,7 @@ class Uses(NamedTuple):
 
 
 class Market(NamedTuple):
-    """What the zones offer by slot; shapes (zones, cells)."""
+    """What the zones offer by slot; shapes (limits, cells) but for the prices, which are by zone."""
 
     edge_s: Floats
     """Shape (cells + 1,)."""
@@ -45,7 +46,7 @@ class Market(NamedTuple):
     worth: Floats
     """Grams that a GPU-second is worth."""
     left: Ints
-    """Shape (zones, cells, PARTS): GPUs that no job has, by part of a slot."""
+    """Shape (limits, cells, PARTS): GPUs that no job has, by part of a slot."""
     least: Ints
     """Of the parts of each slot."""
     most: Ints
@@ -72,25 +73,26 @@ def _each_s(rows: Rows, job: int, t: int, way: int, market: Market, share: float
     g_per_kwh = market.g_per_kwh[zone, cell]
     if (rows.dear[rows.at[job] + t] >> np.uint64(zone)) & np.uint64(1):
         g_per_kwh += dearest
-    return float(rows.way_g[way] * g_per_kwh + share * rows.way_gpus[way] * market.worth[zone, cell])
+    return float(rows.way_g[way] * g_per_kwh + share * rows.way_gpus[way] * worth_of(rows, way, cell, market.worth))
 
 
 @compiled
-def _free(market: Market, zone: int, cell: int, gpus: int, open_from: float, open_to: float) -> tuple[float, float]:
-    """The longest stretch within [open_from, open_to) of a slot in which `gpus` are left."""
-    if market.least[zone, cell] >= gpus:
+def _free(rows: Rows, way: int, market: Market, cell: int, open_from: float, open_to: float) -> tuple[float, float]:
+    """The longest stretch within [open_from, open_to) of a slot in which a way's GPUs are left."""
+    gpus = rows.way_gpus[way]
+    if least_of(rows, way, cell, market.least) >= gpus:
         return open_from, open_to
-    if market.most[zone, cell] < gpus:
+    if least_of(rows, way, cell, market.most) < gpus:
         return open_from, open_from
     begin_s = market.edge_s[cell]
     part_s = (market.edge_s[cell + 1] - begin_s) / PARTS
     best_from, best_to, part = open_from, open_from, 0
     while part < PARTS:
-        if market.left[zone, cell, part] < gpus:
+        if least_in_part(rows, way, cell, part, market.left) < gpus:
             part += 1
             continue
         end = part
-        while end < PARTS and market.left[zone, cell, end] >= gpus:
+        while end < PARTS and least_in_part(rows, way, cell, end, market.left) >= gpus:
             end += 1
         from_s = max(open_from, begin_s + part * part_s)
         to_s = open_to if end == PARTS else min(open_to, begin_s + end * part_s)
@@ -111,7 +113,7 @@ def fill(rows: Rows, job: int, market: Market, share: float, dearest: float, des
             zone = rows.way_zone[way]
             from_s, to_s = open_from, open_from
             if open_to > open_from and not (rows.shut[at + t] >> np.uint64(zone)) & np.uint64(1):
-                from_s, to_s = _free(market, zone, first + t, rows.way_gpus[way], open_from, open_to)
+                from_s, to_s = _free(rows, way, market, first + t, open_from, open_to)
             desk.from_s[t, k], desk.to_s[t, k] = from_s, to_s
             if to_s - from_s <= 1e-3:
                 desk.to_s[t, k] = from_s
@@ -132,18 +134,26 @@ def take(rows: Rows, uses: Uses, job: int, market: Market, sign: int) -> None:
         k = uses.way[at + t]
         if k < 0:
             continue
-        zone, cell = rows.way_zone[way_at + k], first + t
+        cell = first + t
         begin_s = market.edge_s[cell]
         part_s = (market.edge_s[cell + 1] - begin_s) / PARTS
-        begin = int(np.floor((uses.from_s[at + t] - begin_s) / part_s + 1e-6))
-        end = int(np.ceil((uses.to_s[at + t] - begin_s) / part_s - 1e-6))
-        for part in range(max(0, begin), min(PARTS, end)):
-            market.left[zone, cell, part] += sign * rows.way_gpus[way_at + k]
-        least = most = market.left[zone, cell, 0]
-        for part in range(1, PARTS):
-            least = min(least, market.left[zone, cell, part])
-            most = max(most, market.left[zone, cell, part])
-        market.least[zone, cell], market.most[zone, cell] = least, most
+        begin = max(0, int(np.floor((uses.from_s[at + t] - begin_s) / part_s + 1e-6)))
+        end = min(PARTS, int(np.ceil((uses.to_s[at + t] - begin_s) / part_s - 1e-6)))
+        for place in range(rows.way_limits.shape[1]):
+            if rows.way_limits[way_at + k, place] >= 0:
+                _add(market, rows.way_limits[way_at + k, place], cell, begin, end, sign * rows.way_gpus[way_at + k])
+
+
+@compiled
+def _add(market: Market, limit: int, cell: int, begin: int, end: int, gpus: int) -> None:
+    """Add GPUs to what is left in the parts [begin, end) of a slot."""
+    for part in range(begin, end):
+        market.left[limit, cell, part] += gpus
+    least = most = market.left[limit, cell, 0]
+    for part in range(1, PARTS):
+        least = min(least, market.left[limit, cell, part])
+        most = max(most, market.left[limit, cell, part])
+    market.least[limit, cell], market.most[limit, cell] = least, most
 
 
 @compiled
@@ -274,9 +284,7 @@ def conflicts(rows: Rows, uses: Uses, job: int, market: Market, desk: Desk) -> i
     for t in range(rows.slots[job]):
         k = desk.high[t]
         desk.last[t] = -1
-        if k >= 0:
-            zone, gpus = rows.way_zone[way_at + k], rows.way_gpus[way_at + k]
-            if market.least[zone, first + t] < gpus:
-                desk.last[t] = 1
-                found += 1
+        if k >= 0 and least_of(rows, way_at + k, first + t, market.least) < rows.way_gpus[way_at + k]:
+            desk.last[t] = 1
+            found += 1
     return found

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from orchestrator.fleet.bound import Relaxation, reprice
+from orchestrator.fleet.bound import Relaxation, use
 from orchestrator.fleet.compiled import compiled
 from orchestrator.fleet.grid import Floats, Ints
 from orchestrator.fleet.path import INFINITE, Desk
@@ -81,10 +81,9 @@ def _settle(
             for k in range(ways):
                 had = share[share_at[job] + t * ways + k]
                 if had > 0.0:
-                    zone = rows.way_zone[way_at + k]
                     share[share_at[job] + t * ways + k] = 0.0
-                    use_s[zone, first + t] -= had * rows.way_gpus[way_at + k] * rows.open_s[at + t]
-                    reprice(zone, first + t, base, stiff, use_s, room_s, market.worth)
+                    added_s = -had * rows.way_gpus[way_at + k] * rows.open_s[at + t]
+                    use(rows, way_at + k, first + t, added_s, base, stiff, use_s, room_s, market.worth)
         fill(rows, job, market, 1.0, dearest, desk)
         cost, step = fit(rows, job, uses.step[job], desk)
         if cost >= INFINITE:
@@ -96,7 +95,6 @@ def _settle(
         for t in range(rows.slots[job]):
             k = uses.way[at + t]
             if k >= 0:
-                zone = rows.way_zone[way_at + k]
-                use_s[zone, first + t] += rows.way_gpus[way_at + k] * (uses.to_s[at + t] - uses.from_s[at + t])
-                reprice(zone, first + t, base, stiff, use_s, room_s, market.worth)
+                added_s = rows.way_gpus[way_at + k] * (uses.to_s[at + t] - uses.from_s[at + t])
+                use(rows, way_at + k, first + t, added_s, base, stiff, use_s, room_s, market.worth)
     return failed

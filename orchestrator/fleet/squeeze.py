@@ -33,21 +33,23 @@ def squeeze(
         return False
     conflicts(rows, uses, job, there, desk)
     crowded = np.flatnonzero(desk.last[: rows.slots[job]] > 0)
-    wanted = [(int(rows.way_zone[begin + desk.high[t]]), int(rows.first[job] + t)) for t in crowded]
-    gpus = [int(rows.way_gpus[begin + desk.high[t]]) for t in crowded]
+    wanted = [
+        ((int(limit), int(rows.first[job] + t)), int(rows.way_gpus[begin + desk.high[t]]))
+        for t in crowded
+        for limit in rows.way_limits[begin + desk.high[t]]
+        if limit >= 0
+    ]
     keep(rows, uses, job, desk)
     saved: dict[int, tuple[Ints, Floats, Floats]] = {}
-    for (zone, cell), needed in zip(wanted, gpus, strict=True):
-        for other in users(rows, uses, zone, cell).tolist():
-            if there.least[zone, cell] >= needed:
+    for place, needed in wanted:
+        for other in users(rows, uses, *place).tolist():
+            if there.least[place] >= needed:
                 break
             if other != job and other not in saved:
                 saved[other] = _released(rows, uses, other, there)
-        if len(saved) > _MOST_MOVED or there.least[zone, cell] < needed:
+        if len(saved) > _MOST_MOVED or there.least[place] < needed:
             break
-    is_free = len(saved) <= _MOST_MOVED and all(
-        there.least[place] >= needed for place, needed in zip(wanted, gpus, strict=True)
-    )
+    is_free = len(saved) <= _MOST_MOVED and all(there.least[place] >= needed for place, needed in wanted)
     if is_free:
         take(rows, uses, job, there, -1)
         order = sorted(saved, key=lambda row: (-int(rows.way_gpus[rows.way_at[row]]), row))
@@ -81,15 +83,19 @@ def _restore(rows: Rows, uses: Uses, job: int, there: Market, saved: dict[int, t
 
 
 @compiled
-def users(rows: Rows, uses: Uses, zone: int, cell: int) -> Ints:
-    """The jobs that use a slot of a zone."""
+def users(rows: Rows, uses: Uses, limit: int, cell: int) -> Ints:
+    """The jobs whose use of a slot counts against a limit."""
     found = np.empty(len(rows.slots), np.int64)
     count = 0
     for job in range(len(rows.slots)):
         t = cell - rows.first[job]
         if uses.planned[job] and 0 <= t < rows.slots[job]:
             k = uses.way[rows.at[job] + t]
-            if k >= 0 and rows.way_zone[rows.way_at[job] + k] == zone:
-                found[count] = job
-                count += 1
+            if k < 0:
+                continue
+            for place in range(rows.way_limits.shape[1]):
+                if rows.way_limits[rows.way_at[job] + k, place] == limit:
+                    found[count] = job
+                    count += 1
+                    break
     return found[:count]

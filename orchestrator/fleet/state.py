@@ -19,9 +19,9 @@ from orchestrator.plan.problem import Plan
 
 
 class Taken(NamedTuple):
-    """GPUs of a zone, for parts of slots [begin, end) numbered through the grid."""
+    """GPUs that count against a limit, for parts of slots [begin, end) numbered through the grid."""
 
-    zone: int
+    limit: int
     begin: int
     end: int
     gpus: int

@@ -53,6 +53,8 @@ class Rows(NamedTuple):
     way_at: Ints
     way_count: Ints
     way_zone: Ints
+    way_limits: Ints
+    """Shape (ways of all jobs, most): limits that it counts against, its zone's first; -1 is none."""
     way_place: Ints
     """The zone again where moving costs something, else 0."""
     way_g: Floats
@@ -88,6 +90,7 @@ class _Line:
     shut: Masks
     dear: Masks
     ways: tuple[Way, ...]
+    limits: list[tuple[int, ...]]
     gpus: Ints
     first_s: Floats
     places: Ints
@@ -129,6 +132,7 @@ def table(
         way_at=_starts(way_counts),
         way_count=way_counts,
         way_zone=np.array([way.zone_index for way in ways], dtype=np.int64),
+        way_limits=_limits([limits for line in lines for limits in line.limits]),
         way_place=_flat([line.places for line in lines], np.int64),
         way_g=np.array([way.power_w * way.pue / J_PER_KWH for way in ways], dtype=np.float64),
         way_gpus=_flat([line.gpus for line in lines], np.int64),
@@ -185,6 +189,7 @@ def _line(
         shut[first:last],
         dear[first:last],
         ways,
+        [cells.limits(job, way.zone) for way in ways],
         np.array([way.workers * job.gpus_per_worker for way in ways], dtype=np.int64),
         np.array([_first_s(job, way) for way in ways]),
         np.array([way.zone_index if moves else 0 for way in ways], dtype=np.int64),
@@ -256,6 +261,12 @@ def _joins(cells: Grid, line: _Line) -> Bytes:
     if len(joins) and line.current >= 0:
         joins[0] = TOUCHES | MAY_TOUCH  # what runs goes on
     return joins
+
+
+def _limits(each: list[tuple[int, ...]]) -> Ints:
+    most = max((len(limits) for limits in each), default=1)
+    padded = [limits + (-1,) * (most - len(limits)) for limits in each]
+    return np.array(padded, dtype=np.int64).reshape(len(each), most)
 
 
 def _starts(counts: Ints) -> Ints:

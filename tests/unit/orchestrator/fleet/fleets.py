@@ -12,7 +12,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import lil_matrix
 
-from orchestrator.fleet import Fleet, FleetJob, FleetPlan, FleetZone
+from orchestrator.fleet import Fleet, FleetJob, FleetPlan, FleetZone, Pool
 from orchestrator.plan import OperatingPoint, PauseCost, Plan, Stretch
 
 T0 = datetime(2022, 3, 1, tzinfo=timezone.utc)
@@ -23,10 +23,10 @@ def at(duration_s: float) -> datetime:
     return T0 + timedelta(seconds=duration_s)
 
 
-def zone(prices: Sequence[float], gpus: int | None, pue: float = 1.0) -> FleetZone:
-    """A zone with one price an hour from T0 on."""
+def zone(prices: Sequence[float], gpus: int | None, pue: float = 1.0, **pools: int) -> FleetZone:
+    """A zone with one price an hour from T0 on, and the GPUs of parts of it."""
     curve = tuple(Stretch(at(i * HOUR_S), at((i + 1) * HOUR_S), price) for i, price in enumerate(prices))
-    return FleetZone(curve, pue, gpus)
+    return FleetZone(curve, pue, gpus, pools={name: Pool(count) for name, count in pools.items()})
 
 
 def job(
@@ -60,11 +60,13 @@ def fleet(zones: dict[str, FleetZone], jobs: Sequence[FleetJob], slot_s: float =
     return Fleet(T0, zones, tuple(jobs), slot_s)
 
 
-def most_used(asked: Fleet, planned: FleetPlan, name: str) -> int:
-    """The most GPUs of a zone that are used at any moment."""
+def most_used(asked: Fleet, planned: FleetPlan, name: str, pool: str | None = None) -> int:
+    """The most GPUs of a zone that are used at any moment, or those of them by the jobs of a part of it."""
     by_id = {each.job_id: each for each in asked.jobs}
     changes: list[tuple[datetime, int]] = []
     for job_id, plan in planned.plans.items():
+        if pool is not None and pool not in by_id[job_id].pools.get(name, ()):
+            continue
         for slot in plan.slots:
             if slot.zone == name:
                 gpus = slot.workers * by_id[job_id].gpus_per_worker
@@ -118,14 +120,17 @@ def least_g(asked: Fleet) -> float | None:
         rows.append(({index[j, z, t]: 1.0 for z in names for t in range(hours)}, work_h, work_h))
         rows += [({index[j, z, t]: 1.0 for z in names}, 0.0, 1.0) for t in range(hours)]
     for z in names:
-        limit = asked.zones[z].gpus
-        for t in range(hours):
-            uses = {index[j, z, t]: float(each.gpus_per_worker) for j, each in enumerate(asked.jobs)}
-            rows.append((uses, 0.0, np.inf if limit is None else float(limit)))
+        limits: dict[str | None, int | None] = {None: asked.zones[z].gpus}
+        limits |= {pool: there.gpus for pool, there in asked.zones[z].pools.items()}
+        for pool, limit in limits.items():
+            within = {j for j, each in enumerate(asked.jobs) if pool is None or pool in each.pools.get(z, ())}
+            for t in range(hours):
+                uses = {index[j, z, t]: float(asked.jobs[j].gpus_per_worker) for j in within}
+                rows.append((uses, 0.0, np.inf if limit is None else float(limit)))
     matrix = lil_matrix((len(rows), len(cells)))
     for row, (entries, _, _) in enumerate(rows):
         for column, value in entries.items():
             matrix[row, column] = value
-    limits = LinearConstraint(matrix.tocsr(), [low for _, low, _ in rows], [high for _, _, high in rows])
-    found = milp(cost, constraints=limits, bounds=Bounds(0.0, most), integrality=np.ones(len(cells)))
+    sums = LinearConstraint(matrix.tocsr(), [low for _, low, _ in rows], [high for _, _, high in rows])
+    found = milp(cost, constraints=sums, bounds=Bounds(0.0, most), integrality=np.ones(len(cells)))
     return float(found.fun) if found.success else None

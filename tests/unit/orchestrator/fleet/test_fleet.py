@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator.fleet import Capacity, Fleet, FleetJob, FleetPlan, plan_fleet, replan, reserved, ruled
+from orchestrator.fleet import Capacity, Fleet, FleetJob, FleetPlan, Pool, plan_fleet, replan, reserved, ruled
 from orchestrator.fleet.reserve import SHARE, busy
 from orchestrator.plan import Current, OperatingPoint, plan
 from tests.unit.orchestrator.fleet.fleets import HOUR_S, T0, at, fleet, job, least_g, most_used, work_done, zone
@@ -24,6 +24,8 @@ SHORT = settings(max_examples=40, deadline=None)
 @st.composite
 def fleets(draw: st.DrawFn, *, pause_s: float = 0.0, whole: bool = True, most: int = 5) -> Fleet:
     zones = {name: zone(draw(PRICES), draw(st.integers(1, 4)), draw(st.sampled_from([1.0, 1.3]))) for name in ZONES}
+    parts = {name: draw(st.integers(0, 3)) for name in draw(st.sampled_from([(), ("x",), ("x", "y")]))}
+    zones["A"] = replace(zones["A"], pools={name: Pool(count) for name, count in parts.items()})
     jobs = []
     for index in range(draw(st.integers(1, most))):
         start_h = draw(st.integers(0, 6))
@@ -31,9 +33,11 @@ def fleets(draw: st.DrawFn, *, pause_s: float = 0.0, whole: bool = True, most: i
         deadline_h = min(12, start_h + draw(st.integers(1, 9)))
         names = draw(st.sampled_from([("A",), ("B",), ZONES]))
         gpus, priority = draw(st.integers(1, 3)), draw(st.integers(0, 2))
-        jobs.append(
-            job(f"j{index}", names, work_h, deadline_h, gpus=gpus, start_h=start_h, pause_s=pause_s, priority=priority)
+        within = draw(st.sampled_from([(), *((name,) for name in parts), tuple(parts)]))
+        made = job(
+            f"j{index}", names, work_h, deadline_h, gpus=gpus, start_h=start_h, pause_s=pause_s, priority=priority
         )
+        jobs.append(replace(made, pools={"A": within} if "A" in names else {}))
     return fleet(zones, jobs)
 
 
@@ -42,6 +46,7 @@ def keeps_its_word(asked: Fleet, planned: FleetPlan) -> None:
     assert list(planned.plans) == [each.job_id for each in asked.jobs]
     for name, there in asked.zones.items():
         assert there.gpus is None or most_used(asked, planned, name) <= there.gpus
+        assert all(most_used(asked, planned, name, pool) <= part.gpus for pool, part in there.pools.items())
     for each in asked.jobs:
         made = planned.plans[each.job_id]
         for before, after in zip(made.slots, made.slots[1:], strict=False):
@@ -78,9 +83,15 @@ def test_the_optimum_lies_between_the_bound_and_the_plans(asked: Fleet) -> None:
 @given(fleets(), st.sampled_from(["gpus", "zone", "deadline"]))
 def test_more_room_never_raises_the_bound(asked: Fleet, what: str) -> None:
     if what == "gpus":
-        more = replace(
-            asked, zones={name: replace(each, gpus=(each.gpus or 0) + 2) for name, each in asked.zones.items()}
-        )
+        wider = {
+            name: replace(
+                each,
+                gpus=(each.gpus or 0) + 2,
+                pools={pool: Pool(part.gpus + 2) for pool, part in each.pools.items()},
+            )
+            for name, each in asked.zones.items()
+        }
+        more = replace(asked, zones=wider)
     elif what == "zone":
         extra = replace(asked.zones["A"], gpus=8)
         jobs = tuple(
@@ -115,6 +126,18 @@ def test_two_jobs_that_want_the_same_clean_hour_take_turns() -> None:
     keeps_its_word(asked, planned)
     assert planned.emissions_g == pytest.approx(150.0)
     assert planned.gap_percent < 0.1
+
+
+def test_a_part_of_a_zone_limits_who_needs_it_and_nobody_else() -> None:
+    prices = [50.0, 100.0, 200.0, 300.0]
+    jobs = [job(name, ["A"], 1.0, 4.0, pools={"A": ("x",)}) for name in "ab"]
+    asked = fleet({"A": zone(prices, None, x=1)}, [*jobs, *(job(name, ["A"], 1.0, 4.0) for name in "cd")])
+    planned = plan_fleet(asked)
+    keeps_its_word(asked, planned)
+    assert planned.emissions_g == pytest.approx(50.0 * 3 + 100.0)
+    assert planned.gap_percent < 0.1
+    later = replan(planned, replace(asked, jobs=(*asked.jobs, job("e", ["A"], 1.0, 4.0, pools={"A": ("x",)}))), ["e"])
+    assert later.emissions_g == pytest.approx(50.0 * 3 + 100.0 + 200.0)
 
 
 def test_of_equal_jobs_the_longest_waiting_comes_first() -> None:
@@ -283,6 +306,7 @@ def test_rules_of_single_jobs_are_kept_within_what_is_left(asked: Fleet) -> None
     planned = ruled(plain, asked.jobs, problems, set(problems))
     for name, there in asked.zones.items():
         assert there.gpus is None or most_used(asked, planned, name) <= there.gpus
+        assert all(most_used(asked, planned, name, pool) <= part.gpus for pool, part in there.pools.items())
     for each in asked.jobs:
         made = planned.plans[each.job_id]
         if problems[each.job_id].max_pauses == 0 and made is not plain.plans[each.job_id]:
