@@ -22,7 +22,7 @@ from jobs.spec import Unavailable
 from orchestrator.store.jobs import ENDED_STATES
 from orchestrator.store.schema import Lease, Segment
 from tests import disk
-from tests.faults.nodes import ZONE, Nodes
+from tests.faults.nodes import ZONE, Nodes, alike
 from tests.integration.command import LLAMA, LOWTIDE, Lowtide
 from tests.nvml import build
 
@@ -52,9 +52,7 @@ class Ground:
         if build.compiler() is None:
             raise Unavailable("no C compiler for the NVML stand-in; install gcc")
         env = build.environment(build.build(folder), devices=str(len(SHAPES)), shapes=",".join(SHAPES))
-        path = os.pathsep.join([str(Path(LOWTIDE).parent), os.environ.get("PATH", os.defpath)])
-        ray = {"RAY_AUTH_MODE": "disabled", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-        self.nodes = Nodes(len(SHAPES), {**env, **ray, "PATH": path, "PYTHONSAFEPATH": "1"}, folder / "nodes.log")
+        self.nodes = Nodes(alike(len(SHAPES)), env, folder / "nodes.log")
         zones = {ZONE: {"provider": "demo", "gpus": len(SHAPES)}}
         self.small = self._small(folder / "state")
         """Whether the state's disk is the campaign's own, so that it may be filled."""

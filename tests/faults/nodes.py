@@ -1,5 +1,5 @@
 """A Ray cluster of several nodes on this machine, whose every process can be found and killed.
-In: ports, a folder and the nodes' GPUs. Out: nodes that come, drain and go; a head that is lost and comes back.
+In: what each node is, and a log. Out: nodes that come, drain and go; a head that is lost and comes back.
 A child process holds the cluster (`ray.cluster_utils`), for Ray ends whatever is attached to a head that goes.
 """
 
@@ -13,13 +13,16 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
 import psutil
 
+from cluster.labels import GPU_KIND
+from cluster.labels import ZONE as ZONE_LABEL
 from cluster.local import HOST, _free_ports, _lives
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,18 +30,45 @@ TOKEN = "LOWTIDE_FAULTS"
 """Every process of the cluster inherits this variable, by which it is found."""
 ZONE = "DE"
 STORE_BYTES = 80 << 20
-ANSWER_S = 180.0
+_RAY = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PYTHONSAFEPATH": "1",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """One node: as many CPUs as GPUs."""
+
+    zone: str
+    gpus: tuple[int, ...]
+    """The indices of its GPUs, of which no other node has any."""
+    kind: str | None = None
+    """What Ray is to call them; None is what it finds."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """As `ray start --labels` takes them."""
+        return {ZONE_LABEL: self.zone} | ({GPU_KIND: self.kind} if self.kind is not None else {})
+
+
+def alike(count: int) -> tuple[Shape, ...]:
+    """Nodes of one GPU each, all in one zone."""
+    return tuple(Shape(ZONE, (index,)) for index in range(count))
 
 
 class Nodes:
-    """The cluster: a head without CPUs, and nodes of one CPU and one GPU each, all in one zone."""
+    """The cluster: a head without CPUs or GPUs, and the nodes."""
 
-    def __init__(self, count: int, env: Mapping[str, str], log: Path) -> None:
-        self.names = tuple(range(count))
+    def __init__(self, shapes: Sequence[Shape], env: Mapping[str, str], log: Path) -> None:
+        self.names, self._shapes = tuple(range(len(shapes))), shapes
         self._gcs_port, self._dashboard_port = _free_ports(2)
         self._token = uuid.uuid4().hex
         self._folder = Path(tempfile.mkdtemp(prefix="lf-", dir="/tmp"))  # Ray's sockets may have 107 bytes in all
-        self._env = {**env, TOKEN: self._token, "PYTHONPATH": str(ROOT)}
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+        self._env = {**env, **_RAY, TOKEN: self._token, "PATH": path, "PYTHONPATH": str(ROOT)}
         self._log = log
         self._child: subprocess.Popen[str] | None = None
         self.ids: dict[int, str] = {}
@@ -67,7 +97,8 @@ class Nodes:
 
     def add(self, name: int) -> None:
         """Bring a node into the cluster."""
-        self.ids[name] = self._ask("add", name)
+        shape = self._shapes[name]
+        self.ids[name] = self._ask("add", name, shape.gpus, shape.labels)
 
     def remove(self, name: int) -> None:
         """A node dies with everything on it."""
@@ -169,11 +200,12 @@ def main(gcs_port: int, dashboard_port: int, asks: IO[str], answers: IO[str]) ->
 
     answer("up")
     while line := asks.readline():
-        request, name = json.loads(line)
+        request, name, *shape = json.loads(line)
         if request == "add":
-            os.environ["CUDA_VISIBLE_DEVICES"] = str(name)
-            labels = {"carbon-zone": ZONE}
-            nodes[name] = cluster.add_node(**common, num_cpus=1, num_gpus=1, labels=labels, include_dashboard=False)
+            gpus, labels = shape
+            os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
+            has = {"num_cpus": len(gpus), "num_gpus": len(gpus), "labels": labels}
+            nodes[name] = cluster.add_node(**common, **has, include_dashboard=False)
             del os.environ["CUDA_VISIBLE_DEVICES"]
             answer(nodes[name].node_id)
         elif request == "pids":
