@@ -187,7 +187,10 @@ class Cluster(Protocol):
         """The nodes that are alive now."""
 
     def start(self, order: SegmentOrder) -> None:
-        """Start a segment; a no-op where its id is known already. StaleEpoch where the epoch is old."""
+        """Start a segment; a no-op where its id is known already.
+
+        StaleEpoch where the epoch is old, Refused where the cluster answers and this segment cannot be started.
+        """
 
     def desire(self, segment_id: str, desire: Desire) -> None:
         """Renew or end a segment. StaleEpoch where the epoch is old; a no-op for a segment that ended."""

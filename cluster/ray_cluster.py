@@ -24,7 +24,7 @@ from cluster.attachment import Attachment
 from cluster.labels import ZONE
 from cluster.order import ADDRESS, SUBMITTED_AT, VARIABLE, code_path, read_result, result_path, write_order
 from jobs.spec.code import place
-from jobs.spec.errors import Unavailable
+from jobs.spec.errors import Refused, Unavailable
 from jobs.spec.units import iso
 from jobs.telling import telling
 
@@ -100,10 +100,10 @@ class RayCluster:
         with self._door("starting a segment"):
             try:
                 self._submit(order)
-            except RuntimeError as fault:
-                # Another controller was faster.
+            except (RuntimeError, ValueError, TypeError) as fault:
+                # Another controller was faster, or Ray will not have this one; what does not answer raises an OSError.
                 if "already" not in str(fault):
-                    raise
+                    raise Refused(f"Ray at {self.address} refuses it: {_first_line(fault)}") from fault
 
     def desire(self, segment_id: str, desire: Desire) -> None:
         """Renew or end a segment; see cluster.api.Cluster."""
@@ -238,23 +238,26 @@ class RayCluster:
         try:
             yield
         except (RuntimeError, ValueError, OSError, TimeoutError) as fault:
-            line = (str(fault).strip().splitlines() or [""])[0][:300]
-            raise Unavailable(f"Ray at {self.address} does not answer ({doing}: {line})") from fault
+            raise Unavailable(f"Ray at {self.address} does not answer ({doing}: {_first_line(fault)})") from fault
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).strip().splitlines() or [""])[0][:300]
 
 
 def _place_code(archive: Path, target: Path) -> None:
-    """Put the job's code where its workers find it; Unavailable where it cannot be."""
+    """Put the job's code where its workers find it; Refused where it cannot be."""
     try:
         place(archive, target)
     except OSError as fault:
-        raise Unavailable(f"working_dir: its copy {archive} cannot be put to {target} ({fault.strerror})") from fault
+        raise Refused(f"working_dir: its copy {archive} cannot be put to {target} ({fault.strerror})") from fault
 
 
 def _secrets(order: SegmentOrder) -> dict[str, str]:
-    """The secrets that the spec names, from this process's environment; Unavailable names one that is not there."""
+    """The secrets that the spec names, from this process's environment; Refused names one that is not there."""
     missing = [name for name in order.spec.secrets if name not in os.environ]
     if missing:
-        raise Unavailable(f"secrets: {missing[0]} is not in the controller's environment; set it there")
+        raise Refused(f"secrets: {missing[0]} is not in the controller's environment; set it there")
     return {name: os.environ[name] for name in order.spec.secrets}
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from cluster.api import Desire, Gauge, MeterRow, Node, SegmentOrder, SegmentView
-from jobs.spec import StaleEpoch, Unavailable
+from jobs.spec import Refused, StaleEpoch, Unavailable
 
 
 @dataclass
@@ -28,6 +28,8 @@ class StandInCluster:
     kills: list[str] = field(default_factory=list)
     undying: bool = False
     """Whether what is killed goes on showing."""
+    refuses: dict[str, str] = field(default_factory=dict)
+    """Why segments of these jobs cannot be started."""
     refused: str | None = None
     """Why power limits cannot be set."""
     dashboard_url: str = "http://127.0.0.1:8265"
@@ -41,6 +43,8 @@ class StandInCluster:
         """Keep the order; a known id changes nothing."""
         self._answer()
         self._check(order.desire)
+        if order.job_id in self.refuses:
+            raise Refused(self.refuses[order.job_id])
         if order.segment_id not in self.orders:
             self.orders[order.segment_id] = order
             self.views[order.segment_id] = SegmentView(order.segment_id, "pending")

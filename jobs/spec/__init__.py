@@ -4,7 +4,7 @@ The orchestrator plans it; the cluster carries it; the jobs wing runs it.
 """
 
 from jobs.spec.document import Section, parse, read_mapping
-from jobs.spec.errors import Fenced, InputError, JobFault, LowtideError, StaleEpoch, Unavailable
+from jobs.spec.errors import Fenced, InputError, JobFault, LowtideError, Refused, StaleEpoch, Unavailable
 from jobs.spec.job import Carbon, JobSpec, Model, Policy, Workers
 from jobs.spec.resolve import read_spec, resolve
 from jobs.spec.units import DurationS, MassG, Moment, Utc, WorkerRange, iso, seconds, utc
@@ -21,6 +21,7 @@ __all__ = [
     "Model",
     "Moment",
     "Policy",
+    "Refused",
     "Section",
     "StaleEpoch",
     "Unavailable",

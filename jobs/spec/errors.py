@@ -5,7 +5,8 @@ The command line turns each into one line on stderr and an exit code.
     LowtideError
     ├── InputError        the user's file or argument is wrong          exit 2
     ├── Unavailable       something outside does not answer             exit 3
-    │   └── StaleEpoch    a newer controller holds the lease            exit 3
+    │   ├── StaleEpoch    a newer controller holds the lease            exit 3
+    │   └── Refused       it answers, and does not do what was asked    exit 3
     ├── Fenced            a later segment of the job has taken over     exit 3
     └── JobFault          the job failed by its own fault               exit 1
 """
@@ -33,6 +34,10 @@ class Unavailable(LowtideError):
 
 class StaleEpoch(Unavailable):
     """A command came from a controller whose lease has passed to another."""
+
+
+class Refused(Unavailable):
+    """What is outside answers, and refuses this one request: others may be granted."""
 
 
 class Fenced(LowtideError):

@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from sqlalchemy.orm import Session
 
 from cluster.api import Cluster, Node
-from jobs.spec import JobSpec, StaleEpoch, Unavailable
+from jobs.spec import JobSpec, Refused, StaleEpoch, Unavailable
 from orchestrator.controller.asleep import Glance, Sleepers, Waking
 from orchestrator.controller.capacity import Capacity
 from orchestrator.controller.consider import consider
@@ -24,7 +24,7 @@ from orchestrator.controller.figures import Figures
 from orchestrator.controller.gauges import gauges
 from orchestrator.controller.look import Look, glance, look_at
 from orchestrator.controller.room import Room
-from orchestrator.controller.settle import settle
+from orchestrator.controller.settle import refused, settle
 from orchestrator.controller.write import Order, Verdict, stands, write_all
 from orchestrator.site import Site
 from orchestrator.store import Store, facts, fleets, lease, progress
@@ -225,9 +225,16 @@ class Controller:
                     self._reach().start(order.segment)
             except StaleEpoch:
                 raise
+            except Refused as fault:
+                log.warning("%s: %s", order.segment.segment_id, fault)
+                with self._writing() as session:
+                    refused(session, order.segment.segment_id, str(fault), self._clock())
             except Unavailable as fault:
                 self._cluster = None
                 log.warning("%s: %s", order.segment.segment_id, fault)
+                if not order.known:
+                    with self._writing() as session:
+                        session.get_one(Job, order.segment.job_id).reason = f"cannot be started yet: {fault}"
 
     def _note(self, seen: Look, now: datetime) -> None:
         """Write down what the zones have for jobs, where this pass has attached to the cluster and it has changed."""

@@ -18,6 +18,8 @@ from orchestrator.store.jobs import note, of_ids, running_segments
 from orchestrator.store.schema import Job, Segment
 
 MAX_RETRIES = 5
+MOST_REFUSALS = 3
+"""A segment that the cluster has refused to start so often is lost, and its room free for others until the retry."""
 _BACK_OFF_S = 10.0
 
 
@@ -111,6 +113,20 @@ def _finish(session: Session, job: Job, segment: Segment, result: SegmentResult,
         _retry(job, now, cause_of(result.error))
     else:
         job.state, job.reason = "paused", f"segment {segment.n} ended: {why or result.ended}"
+
+
+def refused(session: Session, segment_id: str, why: str, now: datetime) -> None:
+    """Write down that the cluster would not start a segment; after a few times it is lost, and retried later."""
+    segment = session.get_one(Segment, segment_id)
+    job = session.get_one(Job, segment.job_id)
+    if segment.ended is not None:
+        return
+    segment.refusals += 1
+    text = f"cannot be started: {why}"
+    if segment.refusals >= MOST_REFUSALS:
+        _lose(session, job, segment, text, now)
+    else:
+        job.reason = f"{text}; tried {segment.refusals} of {MOST_REFUSALS} times"
 
 
 def _lose(session: Session, job: Job, segment: Segment, message: str, now: datetime) -> None:
