@@ -22,7 +22,8 @@ from jobs.spec import InputError, JobSpec, LowtideError
 from orchestrator.controller.consider import framing_of
 from orchestrator.controller.frame import frame, opening
 from orchestrator.controller.look import Look, look
-from orchestrator.controller.share import Member, Shared, follows, has, made_from, shared
+from orchestrator.controller.pools import limits
+from orchestrator.controller.share import Member, Shared, follows, made_from, shared
 from orchestrator.controller.told import digest
 from orchestrator.plan.problem import Plan, Problem
 from orchestrator.plan.record import document, read
@@ -97,7 +98,7 @@ class Planner:
         self._specs = {job.id: self._specs.get(job.id) or spec_of(job) for job in seen.jobs}
         members = members_of(seen, self._site, self._window_end, self._specs)
         for kind in KINDS:
-            there = has(self._site, shown, kind)
+            there = limits(self._site, shown, kind, members)
             found = shared(kind, members, there, now, self._site.slot_s)
             if found is None:
                 self._part(kind, seen, rows)
@@ -143,7 +144,10 @@ class Planner:
 
     def _whole(self, found: Shared, each: Mapping[str, str], seen: Look) -> str:
         """A hash of all that the fleet's plans are made from."""
-        zones = [(zone, seen.versions[zone], there.gpus, there.changes) for zone, there in found.fleet.zones.items()]
+        zones = [
+            (zone, seen.versions[zone], there.gpus, there.changes, sorted(there.pools.items()))
+            for zone, there in found.fleet.zones.items()
+        ]
         return digest((sorted(each.items()), sorted(zones, key=lambda zone: zone[0])))
 
     def _stand(self, found: Shared, each: Mapping[str, str], seen: Look, at_edge: bool) -> bool:
@@ -227,8 +231,8 @@ def beside(
     with store.read() as session:
         seen, shown = look(session, site, now), fleets.capacities(session)
     new = Member(_NEW, spec, problem, spec.priority, now, None, spec.not_before)
-    there = has(site, shown, new.kind)
-    found = shared(new.kind, [*members_of(seen, site, None), new], there, now, site.slot_s)
+    members = [*members_of(seen, site, None), new]
+    found = shared(new.kind, members, limits(site, shown, new.kind, members), now, site.slot_s)
     if found is None or new not in found.members:
         return None
     problems = {member.job_id: member.problem for member in found.members}

@@ -16,23 +16,29 @@ _Shape = tuple[int, float, str | None]
 
 
 @dataclass
-class _Free:
+class Place:
+    """What is free on a node."""
+
+    node: Node
     gpus: float
     cpus: float
-    gpu_kind: str | None
-    has_gpus: bool
-    node_id: str
+
+    @property
+    def gpu_kind(self) -> str | None:
+        """The kind of its GPUs."""
+        return self.node.gpu_kind
 
 
-class _Zone:
+class Places:
     """A zone's nodes, and how many workers fit on each, by shape: a pass asks a thousand times."""
 
-    def __init__(self, nodes: Sequence[_Free]) -> None:
+    def __init__(self, nodes: Sequence[Place]) -> None:
         self.nodes = nodes
         self._fits: dict[_Shape, list[int]] = {}
         self._sums: dict[_Shape, int] = {}
 
     def fits(self, each: Workers) -> int:
+        """How many workers fit."""
         shape = _shape(each)
         if shape not in self._fits:
             self._fits[shape] = [_fit(node, shape) for node in self.nodes]
@@ -51,7 +57,7 @@ class _Zone:
             placed = min(left, fits[index])
             self.nodes[index].gpus -= placed * each.gpus
             self.nodes[index].cpus -= placed * each.cpus
-            used.append(self.nodes[index].node_id)
+            used.append(self.nodes[index].node.node_id)
             self._again(index)
             left -= placed
         return tuple(used)
@@ -69,12 +75,14 @@ class Room:
     def __init__(self, nodes: Callable[[], Sequence[Node]]) -> None:
         self._read = nodes
         self._pending: list[tuple[str, int, Workers]] = []
-        self._by_zone: dict[str, _Zone] | None = None
+        self._by_zone: dict[str, Places] | None = None
 
     def copy(self) -> Room:
         """The same room, of which something may be taken to see what is left. Raises Unavailable as `take` does."""
         other = Room(self._read)
-        other._by_zone = {zone: _Zone([replace(node) for node in there.nodes]) for zone, there in self._zones().items()}
+        other._by_zone = {
+            zone: Places([replace(node) for node in there.nodes]) for zone, there in self._zones().items()
+        }
         return other
 
     def pending(self, zone: str, workers: int, each: Workers) -> None:
@@ -99,33 +107,45 @@ class Room:
         fits = there.fits(each)
         if fits < workers:
             what = f"{each.gpus} GPU" if each.gpus else f"{each.cpus:g} CPU"
+            ever = Places([Place(place.node, place.node.gpus, place.node.cpus) for place in there.nodes]).fits(each)
+            if ever < workers:
+                return lacking(zone, workers, each, ever)
             return f"waits for room in {zone}: {workers} workers of {what} needed, {fits} fit now"
         there.take(workers, each)
         return ""
 
-    def _zones(self) -> dict[str, _Zone]:
+    def _zones(self) -> dict[str, Places]:
         if self._by_zone is None:
-            found: dict[str, list[_Free]] = {}
+            found: dict[str, list[Place]] = {}
             for node in self._read():
                 if node.zone is not None:
-                    free = _Free(node.free_gpus, node.free_cpus, node.gpu_kind, node.gpus > 0, node.node_id)
-                    found.setdefault(node.zone, []).append(free)
-            self._by_zone = {zone: _Zone(nodes) for zone, nodes in found.items()}
+                    found.setdefault(node.zone, []).append(Place(node, node.free_gpus, node.free_cpus))
+            self._by_zone = {zone: Places(nodes) for zone, nodes in found.items()}
             for zone, workers, each in self._pending:
                 self.take(zone, workers, each)
         return self._by_zone
+
+
+def lacking(zone: str, workers: int, each: Workers, ever: int) -> str:
+    """Why a segment never fits on the nodes that a zone has: even empty they hold fewer workers."""
+    what = f"{each.gpus} {each.gpu_kind or 'GPU'}" if each.gpus else f"{each.cpus:g} CPU"
+    beside = f" and {each.cpus:g} CPU" if each.gpus else ""
+    return (
+        f"waits for larger nodes, or more, in {zone}: {workers} workers of {what}{beside} needed, "
+        f"{ever} fit where all nodes are empty"
+    )
 
 
 def _shape(each: Workers) -> _Shape:
     return each.gpus, each.cpus, each.gpu_kind
 
 
-def _spare(node: _Free, each: Workers) -> tuple[bool, float]:
+def _spare(node: Place, each: Workers) -> tuple[bool, float]:
     """The less of it, the better the node: who needs no GPU leaves those who do their CPUs, too."""
-    return (False, node.gpus) if each.gpus else (node.has_gpus, node.cpus)
+    return (False, node.gpus) if each.gpus else (node.node.gpus > 0, node.cpus)
 
 
-def _fit(node: _Free, shape: _Shape) -> int:
+def _fit(node: Place, shape: _Shape) -> int:
     gpus, cpus, gpu_kind = shape
     if gpu_kind is not None and node.gpu_kind != gpu_kind:
         return 0

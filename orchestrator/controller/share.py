@@ -1,5 +1,5 @@
-"""Which jobs must share what: those that want more together than a zone has are one fleet.
-In: framed jobs, what the zones have, what is taken besides. Out: Fleets to be planned, by what is shared.
+"""Which jobs must share what: those that want more together than a zone, or a part of it, has are one fleet.
+In: framed jobs, the zones' limits, what is taken besides. Out: Fleets to be planned, by what is shared.
 `orchestrator.planner` asks it beside the passes. Who is in no fleet is planned alone, as if no others were there.
 """
 
@@ -11,18 +11,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from jobs.spec import JobSpec
+from orchestrator.controller.pools import CPU_PARTS, Limit
 from orchestrator.controller.told import digest
-from orchestrator.plan.problem import OperatingPoint, Plan, Problem
-from orchestrator.site import Site
-from orchestrator.store.fleets import Kind, Shown
+from orchestrator.plan.problem import OperatingPoint, Plan, Problem, ZoneOption
+from orchestrator.store.fleets import Kind
 
 if TYPE_CHECKING:
-    from orchestrator.fleet import Capacity, Fleet
+    from orchestrator.fleet import Capacity, Fleet, FleetZone
 
 TOGETHER = "optimal"
 """The policy whose jobs are planned together; those of others keep what they plan."""
-CPU_PARTS = 1000
-"""CPUs are counted in thousandths, for a worker may take a part of one."""
 _MARGIN_S = 60.0
 """A job that has not started so long after its plan said so does not follow it."""
 _DRIFT = 0.25
@@ -82,32 +80,18 @@ class Shared:
     fleet: Fleet
 
 
-def has(site: Site, shown: Mapping[str, Shown], kind: Kind) -> dict[str, int | None]:
-    """What each zone has for jobs: what the cluster shows, else what the site declares, else None for no limit.
-
-    A zone without nodes has nothing, where others have some: nothing can start there now.
-    """
-    found: dict[str, int | None] = {}
-    for zone, declared in site.zones.items():
-        if zone in shown:
-            found[zone] = int(shown[zone].gpus) if kind == "gpus" else int(shown[zone].cpus * CPU_PARTS)
-        else:
-            found[zone] = 0 if shown else declared.gpus if kind == "gpus" else None
-    return found
-
-
 def shared(
-    kind: Kind, members: Sequence[Member], there: Mapping[str, int | None], now: datetime, slot_s: float
+    kind: Kind, members: Sequence[Member], there: Mapping[str, tuple[Limit, ...]], now: datetime, slot_s: float
 ) -> Shared | None:
     """The fleet of those `members` that cannot all run at once where they may; None where they can."""
-    from orchestrator.fleet import Fleet, FleetJob, FleetZone
+    from orchestrator.fleet import Fleet, FleetJob
 
     of_kind = [member for member in members if member.each(kind) > 0 and (kind == "cpus" or member.kind == kind)]
-    crowded = tuple(zone for zone, most in there.items() if most is not None and _wanted(of_kind, zone, kind) > most)
+    crowded = _crowded(of_kind, there, kind)
     planned = tuple(
         member
         for member in of_kind
-        if member.kind == kind and member.is_planned and any(zone in crowded for zone in member.problem.zones)
+        if member.kind == kind and member.is_planned and any(_limits_of(member, crowded, kind).values())
     )
     if not planned:
         return None
@@ -117,10 +101,7 @@ def shared(
     for member in planned:
         for zone, option in member.problem.zones.items():
             if zone not in zones:
-                most = there[zone] if zone in crowded else None
-                taken = _taken(others, zone, kind, now, slot_s) if most is not None else []
-                changes = _left(most, taken) if most is not None else ()
-                zones[zone] = FleetZone(option.curve, option.pue, most, changes, option.stale_since)
+                zones[zone] = _zone(option, crowded.get(zone, ()), others, zone, kind, now, slot_s)
     jobs = tuple(
         replace(
             FleetJob.of(
@@ -131,10 +112,58 @@ def shared(
                 gpus_per_worker=member.each(kind),
             ),
             not_before=member.not_before,
+            pools={
+                zone: tuple(limit.name for limit in found if limit.name)
+                for zone, found in _limits_of(member, crowded, kind).items()
+            },
         )
         for member in planned
     )
-    return Shared(kind, crowded, planned, Fleet(now, zones, jobs, slot_s))
+    return Shared(kind, tuple(crowded), planned, Fleet(now, zones, jobs, slot_s))
+
+
+def _crowded(
+    members: Sequence[Member], there: Mapping[str, tuple[Limit, ...]], kind: Kind
+) -> dict[str, tuple[Limit, ...]]:
+    """By zone the limits that have less than all they count want at their widest."""
+
+    def wanted(limit: Limit, zone: str) -> int:
+        return sum(member.most(zone, kind) for member in members if limit.counts(member, kind))
+
+    found = {
+        zone: tuple(limit for limit in own if limit.most is not None and wanted(limit, zone) > limit.most)
+        for zone, own in there.items()
+    }
+    return {zone: own for zone, own in found.items() if own}
+
+
+def _limits_of(member: Member, crowded: Mapping[str, tuple[Limit, ...]], kind: Kind) -> dict[str, list[Limit]]:
+    """By zone the limits that the member counts against."""
+    return {
+        zone: [limit for limit in crowded.get(zone, ()) if limit.counts(member, kind)] for zone in member.problem.zones
+    }
+
+
+def _zone(
+    option: ZoneOption,
+    crowded: Sequence[Limit],
+    others: Sequence[Member],
+    zone: str,
+    kind: Kind,
+    now: datetime,
+    slot_s: float,
+) -> FleetZone:
+    """The zone with what its limits leave once others have theirs."""
+    from orchestrator.fleet import FleetZone, Pool
+
+    left: dict[str, tuple[int, tuple[Capacity, ...]]] = {}
+    for limit in crowded:
+        if limit.most is not None:
+            taken = _taken([each for each in others if limit.counts(each, kind)], zone, kind, now, slot_s)
+            left[limit.name] = limit.most, _left(limit.most, taken)
+    gpus, changes = left.pop("", (None, ()))
+    pools = {name: Pool(*own) for name, own in left.items()}
+    return FleetZone(option.curve, option.pue, gpus, changes, option.stale_since, pools)
 
 
 def made_from(member: Member, window_end: datetime | None) -> str:
@@ -167,10 +196,6 @@ def taken_after(plans: Iterable[tuple[Plan, int]], zone: str, now: datetime) -> 
         for slot in plan.slots
         if slot.zone == zone and slot.end > now
     ]
-
-
-def _wanted(members: Iterable[Member], zone: str, kind: Kind) -> int:
-    return sum(member.most(zone, kind) for member in members)
 
 
 def _taken(

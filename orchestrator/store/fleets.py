@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
@@ -23,12 +23,25 @@ _MARK = "fleet"
 _LONG = 20
 
 
+class Alike(NamedTuple):
+    """Nodes of a zone that are alike: each one's GPUs and CPUs for jobs of lowtide, and those that it has at all."""
+
+    gpu_kind: str | None
+    gpus: float
+    cpus: float
+    all_gpus: float
+    all_cpus: float
+    count: int = 1
+
+
 @dataclass(frozen=True)
 class Shown:
     """What a cluster showed of a zone: what its nodes have for jobs of lowtide."""
 
     gpus: float
     cpus: float
+    nodes: tuple[Alike, ...] = ()
+    """Empty where they are not known one by one."""
 
 
 def fleets(session: Session) -> dict[str, FleetRow]:
@@ -94,13 +107,15 @@ def keep_plans(session: Session, plans: Sequence[tuple[str, dict[str, Any] | Non
     session.connection().execute(statement, given)
 
 
-def capacities(session: Session) -> dict[str, Shown]:
-    """What the zones had for jobs when the cluster was last seen; zones without nodes are absent."""
-    return {row.zone: Shown(row.gpus, row.cpus) for row in session.scalars(select(CapacityRow))}
+def capacities(session: Session, since: datetime | None = None) -> dict[str, Shown]:
+    """What the zones had for jobs when the cluster was last seen, or since then; zones without nodes are absent."""
+    rows = [row for row in session.scalars(select(CapacityRow)) if since is None or row.seen_at >= since]
+    return {row.zone: Shown(row.gpus, row.cpus, tuple(Alike(**each) for each in row.nodes)) for row in rows}
 
 
 def keep_capacities(session: Session, shown: Mapping[str, Shown], now: datetime) -> None:
     """Put what the cluster shows now in place of what it showed before."""
     session.execute(delete(CapacityRow).where(CapacityRow.zone.not_in(list(shown))))
     for zone, has in shown.items():
-        session.merge(CapacityRow(zone=zone, seen_at=now, gpus=has.gpus, cpus=has.cpus))
+        nodes = [each._asdict() for each in has.nodes]
+        session.merge(CapacityRow(zone=zone, seen_at=now, gpus=has.gpus, cpus=has.cpus, nodes=nodes))
