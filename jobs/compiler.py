@@ -1,16 +1,19 @@
-"""What DeepSpeed compiles on CPUs: its compiler found or named as missing, its object built once and by one process.
-In: PATH, CXX, the user's cache folder. Out: None, or one line that says what to install; the loaded object.
-`lowtide doctor` shows the line; jobs.engine refuses to start without, and loads the object before DeepSpeed does.
+"""What DeepSpeed compiles when a job first needs it: built once and by one process, its compiler named where missing.
+In: PATH, CXX, the user's cache folder. Out: None, or one line that says what to install; loaded objects.
+`lowtide doctor` shows the line; jobs.engine refuses to start without, and has DeepSpeed build by `guard`.
 
 torch guards a build by a file that stays where the builder is killed, and everybody then waits for ever. Here a lock
-of the kernel's goes with its holder, and whoever has it knows that such a file is a dead builder's. The folder is this
+of the kernel's goes with its holder, and whoever has it knows that such a file is a dead builder's: it goes, with what
+was half built beside it, for a compiler that outlives its builder may be writing there still. The folder is this
 installation's on this host alone: two that took turns in one would compile it anew each time, and what is compiled for
-one host's processor may not run on another's.
+one host's processor may not run on another's. A folder that the user chose others may use, too: there a build's file
+goes only where no process of its owner on this host has it open, so such a folder should be no other host's.
 """
 
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import os
 import platform
@@ -18,10 +21,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import platformdirs
+import psutil
 
 from jobs.spec import Unavailable
 
@@ -58,31 +63,64 @@ def build() -> None:
 
 def load() -> None:
     """Load DeepSpeed's communication for CPUs into this process, compiled first where it is not yet."""
-    with _alone():
-        from deepspeed.accelerator import get_accelerator
+    guard()
+    from deepspeed.accelerator import get_accelerator
 
-        builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
-        if builder is not None and builder.is_compatible():
-            builder.load(verbose=False)  # DeepSpeed finds it loaded and asks torch no more
+    builder = get_accelerator().create_op_builder("ShareMemCommBuilder")
+    if builder is not None and builder.is_compatible():
+        builder.load(verbose=False)  # DeepSpeed finds it loaded and asks torch no more
+
+
+def guard() -> None:
+    """Whatever DeepSpeed compiles in this process from here on, for GPUs or CPUs, is built by one process at a time."""
+    from deepspeed.ops.op_builder.builder import OpBuilder
+
+    plain = OpBuilder.jit_load
+    if hasattr(plain, "__wrapped__"):
+        return
+
+    @functools.wraps(plain)
+    def alone(builder: Any, *arguments: Any, **named: Any) -> Any:
+        with _alone():
+            return plain(builder, *arguments, **named)
+
+    OpBuilder.jit_load = alone
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
     """No other process of lowtide's builds in the folder meanwhile; what a killed one left in the way is removed."""
-    if FOLDER in os.environ:
-        yield
-        return
-    folder = _folder()
+    chosen = os.environ.get(FOLDER)
+    folder = Path(chosen) if chosen is not None else _folder()
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "building").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         for left in folder.glob("*/lock"):
-            left.unlink()
+            if chosen is None or not _is_open(left):
+                shutil.rmtree(left.parent, ignore_errors=True)
         os.environ[FOLDER] = str(folder)
         try:
             yield
         finally:
-            del os.environ[FOLDER]
+            if chosen is None:
+                del os.environ[FOLDER]
+
+
+def _is_open(file: Path) -> bool:
+    """Whether some process of the file's owner has it open, as torch has while it builds."""
+    try:
+        about = file.stat()
+    except FileNotFoundError:
+        return False
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if process.uids().real != about.st_uid:
+                continue
+            for handle in Path(f"/proc/{process.pid}/fd").iterdir():
+                with suppress(OSError):
+                    if os.path.samestat(handle.stat(), about):
+                        return True
+    return False
 
 
 def _folder() -> Path:

@@ -21,7 +21,7 @@ import torch
 
 from jobs import saving
 from jobs.checkpoint import Sealed
-from jobs.compiler import check, load, put_interpreter_on_path
+from jobs.compiler import check, guard, load, put_interpreter_on_path
 from jobs.data import Batch, Micro, micro_size
 from jobs.marks import StepPart, marks_on
 from jobs.objective import IGNORED, Objective, next_token
@@ -56,6 +56,7 @@ def prepare(place: Place) -> Any:
     with _absent("mlflow"):  # DeepSpeed's autotuner, which is never used here, asks whether there is one
         import deepspeed
 
+    guard()
     logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
     if place.device == "cpu":
         load()

@@ -1,11 +1,14 @@
-"""A missing C++ compiler or ninja is named before anything slow starts."""
+"""A missing C++ compiler is named before anything slow starts; an op is built once, whoever is killed meanwhile."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -84,10 +87,109 @@ def test_what_a_killed_builder_left_keeps_nobody_waiting(tmp_path: Path, monkeyp
     assert compiler.FOLDER not in os.environ
 
 
-def test_a_folder_that_the_user_chose_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_in_a_folder_that_the_user_chose_only_what_nobody_builds_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(compiler.FOLDER, str(tmp_path))
-    (tmp_path / "shm").mkdir()
-    (tmp_path / "shm" / "lock").touch()
-    with compiler._alone():
+    for name in ("living", "dead"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "lock").touch()
+    with (tmp_path / "living" / "lock").open(), compiler._alone():
         assert os.environ[compiler.FOLDER] == str(tmp_path)
-    assert (tmp_path / "shm" / "lock").exists()
+    assert os.environ[compiler.FOLDER] == str(tmp_path)
+    assert (tmp_path / "living" / "lock").exists() and not (tmp_path / "dead").exists()
+
+
+SOURCE = """
+#include <Python.h>
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "tide", 0, -1, 0};
+PyMODINIT_FUNC PyInit_tide(void) {
+    PyObject *made = PyModule_Create(&module);
+    PyModule_AddIntConstant(made, "answer", 42);
+    return made;
+}
+"""
+"""An extension that compiles in a moment, for it includes nothing of torch."""
+OP = """
+import sys
+from jobs import compiler
+compiler.put_interpreter_on_path()
+compiler.guard()
+compiler.guard()
+from deepspeed.ops.op_builder.builder import OpBuilder
+
+class Tide(OpBuilder):
+    def __init__(self):
+        super().__init__("tide")
+
+    def absolute_name(self):
+        return "deepspeed.ops.tide"
+
+    def sources(self):
+        return [sys.argv[1]]
+
+print(Tide().load(verbose=False).answer, flush=True)
+"""
+COMPILER = """#!/bin/sh
+case "$*" in *tide.cpp*)
+    echo $$ >> {folder}/compiled
+    while [ -e {folder}/hold ]; do sleep 0.05; done
+esac
+exec c++ "$@"
+"""
+
+
+@pytest.fixture
+def op(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], subprocess.Popen[str]]:
+    """Starts a process that has DeepSpeed build and load an op; its compiler waits while there is a file `hold`."""
+    if shutil.which("c++") is None:
+        pytest.skip("no C++ compiler")
+    (tmp_path / "tide.cpp").write_text(SOURCE)
+    (tmp_path / "op.py").write_text(OP)
+    (tmp_path / "cxx").write_text(COMPILER.format(folder=tmp_path))
+    (tmp_path / "cxx").chmod(stat.S_IRWXU)
+    monkeypatch.setenv("CXX", str(tmp_path / "cxx"))
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv(compiler.FOLDER, raising=False)
+    command = [sys.executable, str(tmp_path / "op.py"), str(tmp_path / "tide.cpp")]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
+    return lambda: subprocess.Popen(command, **pipes)  # type: ignore[call-overload,no-any-return]
+
+
+def wait_for(path: Path, builder: subprocess.Popen[str]) -> None:
+    deadline_s = time.monotonic() + 240
+    while not path.exists():
+        assert builder.poll() is None and time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_an_op_whose_builder_was_killed_in_the_middle_is_built_by_the_next(
+    op: Callable[[], subprocess.Popen[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, chosen: bool
+) -> None:
+    if chosen:
+        monkeypatch.setenv(compiler.FOLDER, str(tmp_path / "chosen"))
+    (tmp_path / "hold").touch()
+    with op() as killed:
+        wait_for(tmp_path / "compiled", killed)
+        assert list(tmp_path.rglob("tide/lock")), "torch guards the build"
+        killed.kill()  # its compiler lives on, as a grandchild of no one
+        killed.wait()
+        (tmp_path / "hold").unlink()
+        with op() as following:
+            said, _ = following.communicate(timeout=240)
+    assert (following.returncode, said.splitlines()[-1]) == (0, "42"), said
+    assert not list(tmp_path.rglob("tide/lock"))
+
+
+def test_of_two_that_need_an_op_one_builds_it(op: Callable[[], subprocess.Popen[str]], tmp_path: Path) -> None:
+    (tmp_path / "hold").touch()
+    with op() as first, op() as second:
+        wait_for(tmp_path / "compiled", first)
+        (tmp_path / "hold").unlink()
+        said = [each.communicate(timeout=240)[0].splitlines()[-1] for each in (first, second)]
+    assert said == ["42", "42"]
+    compiled = (tmp_path / "compiled").read_text().splitlines()
+    assert len(compiled) == 1
