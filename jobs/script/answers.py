@@ -136,6 +136,7 @@ class Answers:
 
     def _has_room(self) -> bool:
         """Whether the disk takes another checkpoint; where it does not, the script goes on without one."""
+        self._shelf.settle()
         try:
             checkpoint.make_room(self._place.checkpoints, self.checkpoint_bytes)
         except Unavailable as fault:
@@ -156,6 +157,7 @@ class Answers:
 
         def begin() -> None:
             self._shelf.check()
+            self._shelf.settle()
             checkpoint.clear(folder, segment)
             checkpoint.begin(partial, meta)
 

@@ -16,9 +16,10 @@ from jobs.place import Outcome, Place, Watch
 from jobs.script.answers import Answers
 from jobs.script.child import Child, cause
 from jobs.script.line import Line
+from jobs.script.room import wants_room
 from jobs.script.seat import Seat, command, environment
 from jobs.shelf import Shelf
-from jobs.spec import JobFault, JobSpec
+from jobs.spec import JobFault, JobSpec, Unavailable
 
 if TYPE_CHECKING:
     from jobs.script.board import Board
@@ -40,8 +41,14 @@ class ScriptFault(JobFault):
     output = ""
 
 
+class NoRoom(Unavailable):
+    """The script failed because a disk takes no more: no fault of its own. `output` is as a ScriptFault's."""
+
+    output = ""
+
+
 def run(spec: JobSpec, place: Place, watch: Watch, seat: Seat) -> Outcome:
-    """Run the script until it ends, or until a stop is wanted. ScriptFault where it fails."""
+    """Run the script until it ends, or until a stop is wanted. ScriptFault or NoRoom where it fails."""
     parts = Parts()
     watch.phase("start")
     with parts.time("imports"):
@@ -137,8 +144,8 @@ class _Run:
     def _tell_to_end(self, now_s: float) -> None:
         self._told_to_end_at_s = now_s
         if self._place.rank == 0:
-            saved = f"step {self._answers.saved_step} is saved" if self._answers.saved_step else "nothing is saved"
-            print(f"lowtide: the script is ended by SIGTERM, for it does not end by itself; {saved}", flush=True)
+            stands = self._answers.stands()
+            print(f"lowtide: the script is ended by SIGTERM, for it does not end by itself; {stands}", flush=True)
         self._child.terminate()
 
     def _ended(self, code: int) -> bool:
@@ -158,6 +165,12 @@ class _Run:
         words, rank = self._child.last_words(), self._place.rank
         if not self._board.fail():
             raise PeerFailed
-        fault = ScriptFault(f"script: {self._script.entrypoint!r} failed on rank {rank}: {cause(code, words)}")
+        said = cause(code, words)
+        text = f"script: {self._script.entrypoint!r} failed on rank {rank}: {said}"
+        fault: ScriptFault | NoRoom = ScriptFault(text)
+        if wants_room(said, self._answers.saves):
+            self._child.close()
+            self._answers.drop()
+            fault = NoRoom(f"{text}; make room; {self._answers.stands()}")
         fault.output = f"{words}\n{fault}".strip()
         raise fault

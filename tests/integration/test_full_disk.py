@@ -14,6 +14,7 @@ import pytest
 from jobs import checkpoint
 from jobs.spec import Unavailable
 from tests import disk
+from tests.integration import test_script as scripts
 from tests.integration.ranks import run_ranks, spec_of, told, write_corpus
 
 STEPS = 8
@@ -78,3 +79,32 @@ def test_the_checkpoint_before_stands_and_with_room_the_job_ends_as_if_nothing_h
     assert document["error"] is None and document["outcome"]["done"]
     model = Path("checkpoints", "final", "model", "model.safetensors")
     assert (trained / "one" / model).read_bytes() == (trained / "whole" / model).read_bytes()
+
+
+@pytest.fixture(params=["plain", "torch"])
+def hoard(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A script that saves a little at step 3 and much at step 5, on a small file system, paused at both."""
+    home = tmp_path / "hoard"
+    (home / "work").mkdir(parents=True)
+    entrypoint = f"{scripts.SCRIPTS / 'hoard.py'} {request.param}"
+    (home / "spec.json").write_text(json.dumps(scripts.spec_of("hoard", entrypoint, home / "work", asks=True)))
+    try:
+        disk.mount(home / "checkpoints", 1 << 20)
+    except Unavailable as fault:
+        pytest.skip(str(fault))
+    yield tmp_path
+    disk.unmount(home / "checkpoints")
+
+
+def test_a_script_that_finds_the_disk_full_is_not_at_fault_and_goes_on_where_it_was_saved(hoard: Path) -> None:
+    folder = hoard / "hoard" / "checkpoints"
+    scripts.run_ranks(hoard, "hoard:2", "hoard:4")
+    errors = [told(hoard, "hoard", rank)["error"] for rank in range(2)]
+    assert errors[0].startswith("NoRoom: script: ") and errors[0].endswith("; make room; step 3 is saved")
+    assert errors[1].startswith("PeerFailed: ")
+    found = checkpoint.newest(folder)
+    assert found is not None and found.step == 3
+    assert not list(folder.glob("*.partial")), "what was begun would only fill the disk"
+    disk.resize(folder, 64 << 20)
+    scripts.run_ranks(hoard, "hoard:4", "hoard:0")
+    assert told(hoard, "hoard")["outcome"]["done"] and told(hoard, "hoard")["phases"][:2] == ["start", "restore"]
