@@ -2,8 +2,8 @@
 In: the nodes as the cluster shows them, and the segments that run. Out: GPUs and CPUs by zone and node, for the store.
 The controller notes it in each pass that has attached to the cluster; jobs that share room are planned by it.
 
-The cluster does not say whose a node's GPUs are. What segments hold is laid onto what is in use as they would be placed,
-wide workers first; the rest is others'.
+The cluster does not say whose a node's GPUs are. What segments hold is laid onto what is in use as they would be
+placed, wide workers first; the rest is others'.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from cluster.api import Node
 from jobs.spec import Workers
 from orchestrator.controller.look import Look
-from orchestrator.controller.room import Place, Places
 from orchestrator.store.fleets import Alike, Shown
 
 _Held = tuple[float, float]
@@ -39,12 +38,37 @@ class Capacity:
         return found
 
 
-def _held_by_others(there: Sequence[Node], ours: Iterable[tuple[int, Workers]]) -> dict[str, _Held]:
+def _held_by_others(there: Sequence[Node], ours: Sequence[tuple[int, Workers]]) -> dict[str, _Held]:
     """By node what is in use and no segment's."""
-    used = Places([Place(node, node.gpus - node.free_gpus, node.cpus - node.free_cpus) for node in there])
-    for workers, each in sorted(ours, key=lambda taken: (-taken[1].gpus, -taken[1].cpus)):
-        used.take(min(workers, used.fits(each)), each)
-    return {place.node.node_id: (max(0.0, place.gpus), max(0.0, place.cpus)) for place in used.nodes}
+    gpus = {node.node_id: node.gpus - node.free_gpus for node in there}
+    cpus = {node.node_id: node.cpus - node.free_cpus for node in there}
+    own_gpus = sum(workers * each.gpus for workers, each in ours)
+    own_cpus = sum(workers * each.cpus for workers, each in ours)
+    if sum(gpus.values()) <= own_gpus and sum(cpus.values()) <= own_cpus:
+        return dict.fromkeys(gpus, (0.0, 0.0))
+    alike = defaultdict[tuple[float, str | None], list[str]](list)
+    for node in there:
+        alike[gpus[node.node_id], node.gpu_kind].append(node.node_id)
+    for workers, each in sorted(ours, key=lambda taken: -taken[1].gpus):
+        for _ in range(workers if each.gpus else 0):
+            fitting = [key for key, nodes in alike.items() if nodes and _holds(key, each)]
+            if not fitting:
+                break
+            used, kind = min(fitting, key=lambda key: key[0])
+            name = alike[used, kind].pop()
+            alike[used - each.gpus, kind].append(name)
+            gpus[name] -= each.gpus
+            cpus[name] = max(0.0, cpus[name] - each.cpus)
+    rest = sum(workers * each.cpus for workers, each in ours if not each.gpus)
+    for name, used in cpus.items():  # whose they are matters little: a CPU is like another
+        cpus[name] = max(0.0, used - rest)
+        rest = max(0.0, rest - used)
+    return {name: (max(0.0, gpus[name]), cpus[name]) for name in gpus}
+
+
+def _holds(key: tuple[float, str | None], each: Workers) -> bool:
+    used, kind = key
+    return used >= each.gpus and each.gpu_kind in (None, kind)
 
 
 def _shown(there: Sequence[Node], others: Mapping[str, _Held]) -> Shown:

@@ -1,6 +1,6 @@
 """What jobs may use of each zone, as limits on sums: all of it, one kind of GPU, nodes that hold whole workers.
 In: the site, what the cluster shows, the shapes of the jobs' workers. Out: Limits by zone, and which jobs count.
-`share` makes fleets where jobs want more than a limit has; `look` asks whether a job fits at all.
+`share` makes fleets where jobs want more than a limit has; `consider` asks how wide a job fits at all.
 
 A worker takes its GPUs from one node, and of one kind where its job names it. Jobs fit on the nodes where those of each
 shape fit beside all wider ones, in all and by kind. That is exact while each shape is a multiple of the next (1, 2, 4,
@@ -76,15 +76,21 @@ def limits(site: Site, shown: Mapping[str, Shown], kind: Kind, jobs: Iterable[Ta
     return found
 
 
-def never(zones: Sequence[str], spec: JobSpec, shown: Mapping[str, Shown]) -> dict[str, str]:
-    """Those of the zones whose nodes, even empty, could not hold the job at its narrowest, each with why."""
-    fewest, each, found = min(spec.worker_counts()), spec.workers, dict[str, str]()
-    for zone in zones:
-        nodes = shown[zone].nodes if zone in shown else ()
-        ever = sum(alike.count * _workers(alike.all_gpus, alike.all_cpus, alike.gpu_kind, each) for alike in nodes)
-        if nodes and ever < fewest:
-            found[zone] = lacking(zone, fewest, each, ever)
-    return found
+def ever(zones: Sequence[str], each: Workers, shown: Mapping[str, Shown]) -> dict[str, int]:
+    """How many such workers the nodes of the zones hold when they are empty; zones without known nodes are absent."""
+    return {
+        zone: sum(alike.count * _workers(alike, each) for alike in shown[zone].nodes)
+        for zone in zones
+        if zone in shown and shown[zone].nodes
+    }
+
+
+def never(zones: Sequence[str], spec: JobSpec, shown: Mapping[str, Shown]) -> str:
+    """Why the zones' nodes, even empty, could not hold the job at its narrowest; empty where one's could."""
+    fewest, most = min(spec.worker_counts()), ever(zones, spec.workers, shown)
+    if any(most.get(zone, fewest) >= fewest for zone in zones):
+        return ""
+    return "; ".join(lacking(zone, fewest, spec.workers, most[zone]) for zone in zones)
 
 
 def _limits(nodes: Sequence[Alike], kind: Kind, jobs: Sequence[Taker]) -> tuple[Limit, ...]:
@@ -126,9 +132,9 @@ def _usable(alike: Alike, kind: Kind, jobs: Sequence[Taker]) -> int:
     return there // least * least
 
 
-def _workers(gpus: float, cpus: float, gpu_kind: str | None, each: Workers) -> int:
-    """How many workers a node with so much holds."""
-    if each.gpu_kind is not None and gpu_kind != each.gpu_kind:
+def _workers(alike: Alike, each: Workers) -> int:
+    """How many workers such a node holds when it is empty."""
+    if each.gpu_kind is not None and alike.gpu_kind != each.gpu_kind:
         return 0
-    by_cpu = int(cpus / each.cpus + 1e-9)
-    return min(by_cpu, int(gpus / each.gpus + 1e-9)) if each.gpus else by_cpu
+    by_cpu = int(alike.all_cpus / each.cpus + 1e-9)
+    return min(by_cpu, int(alike.all_gpus / each.gpus + 1e-9)) if each.gpus else by_cpu
