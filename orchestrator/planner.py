@@ -30,7 +30,7 @@ from orchestrator.plan.record import document, read
 from orchestrator.site import Site
 from orchestrator.store import Store, fleets
 from orchestrator.store.fleets import KINDS, Kind
-from orchestrator.store.jobs import ENDED_STATES, spec_of
+from orchestrator.store.jobs import ENDED_STATES
 from orchestrator.store.schema import FleetRow, ForecastRow, Job
 
 if TYPE_CHECKING:
@@ -83,6 +83,8 @@ class Planner:
                     self.once()
                 except LowtideError as fault:
                     log.warning("%s", fault)
+                except Exception as fault:  # the thread's edge: without it nobody would plan any more
+                    log.exception("planning failed (%s: %s); the next pass tries again", type(fault).__name__, fault)
 
     def once(self) -> None:
         """Plan what has changed since the last time."""
@@ -92,11 +94,11 @@ class Planner:
             sign = _sign(session)
             if self._seen == (sign, edge):
                 return
-            seen = look(session, self._site, now)
+            seen = look(session, self._site, now, self._specs)
             shown, rows = fleets.capacities(session), fleets.fleets(session)
         at_edge = self._seen is None or self._seen[1] != edge
-        self._specs = {job.id: self._specs.get(job.id) or spec_of(job) for job in seen.jobs}
-        members = members_of(seen, self._site, self._window_end, self._specs)
+        self._specs = {job.id: seen.spec_of(job) for job in seen.jobs}
+        members = members_of(seen, self._site, self._window_end)
         for kind in KINDS:
             there = limits(self._site, shown, kind, members)
             found = shared(kind, members, there, now, self._site.slot_s)
@@ -202,15 +204,13 @@ class Planner:
                 fleets.keep_plans(session, new[begin : begin + _AT_ONCE])
 
 
-def members_of(
-    seen: Look, site: Site, window_end: datetime | None, specs: Mapping[str, JobSpec] | None = None
-) -> list[Member]:
-    """The jobs that want to run and can be planned; `specs` are theirs, where they are read already."""
+def members_of(seen: Look, site: Site, window_end: datetime | None) -> list[Member]:
+    """The jobs that want to run and can be planned."""
     found = []
     for job in seen.jobs:
         if job.wish != "run":
             continue
-        spec = specs[job.id] if specs is not None else spec_of(job)
+        spec = seen.spec_of(job)
         framing = framing_of(seen, job, spec, site, window_end)
         problem = frame(framing, opening(framing).spans, site)
         if isinstance(problem, Problem):

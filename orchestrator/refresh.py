@@ -63,6 +63,8 @@ class Refresher:
                 self.once()
             except LowtideError as fault:
                 log.warning("%s", fault)
+            except Exception as fault:  # the thread's edge: without it no forecast would come any more
+                log.exception("refreshing failed (%s: %s); it is tried again", type(fault).__name__, fault)
             stop.wait(every_s)
 
     def _refresh(self, zone: str) -> LowtideError | None:

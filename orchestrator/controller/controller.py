@@ -15,7 +15,7 @@ from datetime import datetime, timezone
 from sqlalchemy.orm import Session
 
 from cluster.api import Cluster, Node
-from jobs.spec import JobSpec, Refused, StaleEpoch, Unavailable
+from jobs.spec import InputError, JobSpec, Refused, StaleEpoch, Unavailable
 from orchestrator.controller.asleep import Glance, Sleepers, Waking
 from orchestrator.controller.capacity import Capacity
 from orchestrator.controller.consider import consider
@@ -25,7 +25,7 @@ from orchestrator.controller.gauges import gauges
 from orchestrator.controller.look import Look, glance, look_at
 from orchestrator.controller.room import Room
 from orchestrator.controller.settle import refused, settle
-from orchestrator.controller.write import Order, Verdict, stands, write_all
+from orchestrator.controller.write import Order, Verdict, set_aside, stands, write_all
 from orchestrator.site import Site
 from orchestrator.store import Store, facts, fleets, lease, progress
 from orchestrator.store.fleets import kind_of
@@ -196,15 +196,31 @@ class Controller:
         window_end: datetime | None,
     ) -> list[Verdict]:
         """The verdicts on these jobs that change something; who has nothing to do sleeps."""
-        changing = []
+        changing, aside = [], list(seen.unreadable)
         for job in seen.jobs:
-            verdict = consider(seen, job, self._site, room, effort, window_end)
+            try:
+                verdict = consider(seen, job, self._site, room, effort, window_end)
+            except Unavailable:
+                raise
+            except Exception as fault:  # the job's edge: others are not to wait until this one is understood
+                aside.append((job, _told(job, fault)))
+                continue
             if not stands(verdict, job, seen.running(job.id), self._site, seen.now):
                 changing.append(verdict)
             elif verdict.rest is not None:
                 fleet = kind_of(job.planned_for)
                 self._sleepers.rest(glances[job.id], verdict.rest, fleet if fleet in seen.fleets else None)
+        self._set_aside(aside)
         return changing
+
+    def _set_aside(self, jobs: Sequence[tuple[Job, str]]) -> None:
+        """Write why nothing can be decided for these jobs, where that is new."""
+        new = [(job, why) for job, why in jobs if why != job.reason or job.wish == "cancel"]
+        if not new:
+            return
+        with self._writing() as session:
+            for job, why in new:
+                set_aside(session, job.id, why, self._clock())
 
     def _nodes(self) -> Sequence[Node]:
         try:
@@ -263,3 +279,13 @@ class Controller:
         except Unavailable as fault:
             self._cluster = None
             log.warning("metrics: %s", fault)
+
+
+def _told(job: Job, fault: Exception) -> str:
+    """Why nothing can be decided for a job, in one line; of a bug the log has the rest, once."""
+    if isinstance(fault, InputError):
+        return str(fault)
+    why = f"nothing can be decided for it ({type(fault).__name__}: {fault}); the controller's log has more"
+    if why != job.reason:
+        log.error("%s: %s", job.id, why, exc_info=fault)
+    return why

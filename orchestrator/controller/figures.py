@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from jobs.spec import InputError
 from orchestrator.accounting.ledger import add_up
 from orchestrator.accounting.run_now import savings
 from orchestrator.site import Site
@@ -51,7 +52,10 @@ class Figures:
         due = [job_id for job_id in job_ids if self._is_due(job_id, energy_j.get(job_id, 0.0), now)]
         oldest = datetime.min.replace(tzinfo=now.tzinfo)
         for job_id in sorted(due, key=lambda job_id: self._known[job_id].at if job_id in self._known else oldest):
-            account = account_of(session, site, session.get_one(Job, job_id), now)
+            try:
+                account = account_of(session, site, session.get_one(Job, job_id), now)
+            except InputError:  # its spec cannot be read, as its reason says: it has no figures
+                continue
             ledger = add_up(account)
             saved_g = savings(account, ledger).saved_g if ledger.emissions_g is not None else None
             self._known[job_id] = Figure(now, energy_j.get(job_id, 0.0), ledger.emissions_g, saved_g)

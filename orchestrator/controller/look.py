@@ -12,7 +12,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from jobs.spec import JobSpec
+from jobs.spec import InputError, JobSpec
 from orchestrator.accounting.ledger import J_PER_KWH, add_up
 from orchestrator.controller.asleep import Glance, Sleepers, Waking
 from orchestrator.controller.learn import Learned, learn_all
@@ -50,6 +50,8 @@ class Look:
     """By what is shared, jobs that are planned together; those of which nobody has seen to it of late are absent."""
     specs: dict[str, JobSpec] = field(default_factory=dict)
     """By job, those that were read already: no spec changes."""
+    unreadable: Sequence[tuple[Job, str]] = ()
+    """Jobs beside `jobs` whose spec cannot be read, and why."""
 
     def spec_of(self, job: Job) -> JobSpec:
         """The job's spec; what runs is asked for it in every pass."""
@@ -62,9 +64,13 @@ class Look:
         return next((s for s in self.segments.get(job_id, ()) if s.ended is None), None)
 
 
-def look(session: Session, site: Site, now: datetime) -> Look:
-    """Read what a pass needs, in a handful of queries however many jobs there are."""
-    return look_at(session, site, _empty(session, site, now), active_jobs(session))
+def look(session: Session, site: Site, now: datetime, specs: Mapping[str, JobSpec] | None = None) -> Look:
+    """Read what a pass needs, in a handful of queries however many jobs there are.
+
+    `specs` are those that are known, by job.
+    """
+    seen = replace(_empty(session, site, now), specs=dict(specs or {}))
+    return look_at(session, site, seen, active_jobs(session))
 
 
 def glance(
@@ -92,12 +98,16 @@ def glance(
 
 
 def look_at(session: Session, site: Site, seen: Look, jobs: Sequence[Job]) -> Look:
-    """`seen` with these jobs instead."""
+    """`seen` with these jobs instead; those whose spec cannot be read stand apart."""
+    unreadable = _unreadable(seen, jobs)
+    apart = {job.id for job, _ in unreadable}
+    jobs = [job for job in jobs if job.id not in apart]
     more = {job.likeness for job in jobs} - set(seen.learned)
     learned = {**seen.learned, **learn_all(session, more)} if more else seen.learned
     return replace(
         seen,
         jobs=jobs,
+        unreadable=unreadable,
         segments=segments_by_job(session, [job.id for job in jobs]),
         emitted_g={job.id: _emitted_g(session, site, job, seen.curves, seen.now) for job in jobs if _has_budget(job)},
         learned=learned,
@@ -106,6 +116,16 @@ def look_at(session: Session, site: Site, seen: Look, jobs: Sequence[Job]) -> Lo
             **seen.told_of,
         },
     )
+
+
+def _unreadable(seen: Look, jobs: Sequence[Job]) -> list[tuple[Job, str]]:
+    found = []
+    for job in jobs:
+        try:
+            seen.spec_of(job)
+        except InputError as fault:
+            found.append((job, str(fault)))
+    return found
 
 
 def _empty(session: Session, site: Site, now: datetime) -> Look:

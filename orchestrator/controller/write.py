@@ -74,6 +74,18 @@ def write_all(session: Session, verdicts: Sequence[Verdict], site: Site, epoch: 
     return [order for order in written if order is not None]
 
 
+def set_aside(session: Session, job_id: str, why: str, now: datetime) -> None:
+    """Write why nothing can be decided for a job; what of it runs is renewed no more: it is saved and ends."""
+    job = session.get_one(Job, job_id)
+    segments = segments_of(session, job_id)
+    if any(segment.ended is None for segment in segments):
+        job.reason = why
+    elif job.wish == "cancel":
+        _set(session, job, "cancelled", "cancelled by the user", now)
+    else:
+        _set(session, job, "paused" if segments else "waiting", why, now)
+
+
 def _write(
     session: Session, verdict: Verdict, segment: Segment | None, site: Site, epoch: int, now: datetime
 ) -> Order | None:

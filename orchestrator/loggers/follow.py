@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import or_, select
 
-from jobs.spec import Unavailable
+from jobs.spec import InputError, Unavailable
 from orchestrator.controller import utcnow
 from orchestrator.loggers.series import run_of
 from orchestrator.loggers.target import Logger, open_logger
@@ -65,7 +65,11 @@ class Follower:
         for job_id in self._current(utcnow()) if job_ids is None else job_ids:
             with self._store.read() as session:
                 job = session.get_one(Job, job_id)
-                report = report_of(account_of(session, self._site, job, utcnow(), whole=True))
+                try:
+                    report = report_of(account_of(session, self._site, job, utcnow(), whole=True))
+                except InputError as fault:  # its stored spec cannot be read: others are followed
+                    log.warning("%s", fault)
+                    continue
             run = run_of(report, self._site.history_s)
             for logger in self._loggers:
                 try:
@@ -81,6 +85,8 @@ class Follower:
                 self.once()
             except Unavailable as fault:
                 log.warning("%s", fault)
+            except Exception as fault:  # the thread's edge: without it no run would be followed any more
+                log.exception("following jobs failed (%s: %s); it is tried again", type(fault).__name__, fault)
             stop.wait(max(self._site.history_s, SHARE * (time.monotonic() - began_s)))
 
     def close(self) -> None:

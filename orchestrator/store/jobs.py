@@ -14,7 +14,7 @@ from typing import NamedTuple
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, defer
 
-from jobs.spec import InputError, JobSpec
+from jobs.spec import InputError, JobSpec, parse
 from orchestrator.store.schema import Event, Job, Segment
 
 ENDED_STATES = ("done", "failed", "cancelled")
@@ -49,8 +49,8 @@ def submit(session: Session, spec: JobSpec, now: datetime) -> Job:
 
 
 def spec_of(job: Job) -> JobSpec:
-    """The spec that the job was submitted with."""
-    return JobSpec.model_validate(job.spec)
+    """The spec that the job was submitted with; InputError names the job where this lowtide cannot read it."""
+    return parse(job.spec, JobSpec, f"the stored spec of {job.id}")
 
 
 def likeness(spec: JobSpec) -> str:
