@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from jobs.masters import held_once
+
 Held = tuple[Any, Path]
 """What belongs in a file, and where that is."""
 
@@ -20,15 +22,18 @@ class Snapshot:
 
     def __init__(self, given: Any) -> None:
         self._given = given
-        self._copies = False
+        self._copies = self._once = False
         self._held: list[Held] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._given, name)
 
-    def begin(self, copies: bool) -> None:
-        """A new checkpoint: with `copies` training may go on before what is held is written, else it must not."""
-        self._copies, self._held = copies, []
+    def begin(self, copies: bool, once: bool = False) -> None:
+        """A new checkpoint: with `copies` training may go on before what is held is written, else it must not.
+
+        `once`: without the weights that the optimizer's shards hold, too.
+        """
+        self._copies, self._once, self._held = copies, once, []
 
     def preserves_storage_sharing(self) -> bool:
         """Whether DeepSpeed must copy tensors before it gives them here; not where they are copied anyway."""
@@ -39,7 +44,8 @@ class Snapshot:
 
     def save(self, state_dict: Any, path: str) -> None:
         """Hold what belongs in a file, as it is now where `begin` said so."""
-        self._held.append((frozen(state_dict, {}) if self._copies else state_dict, Path(path)))
+        state = held_once(state_dict) if self._once else state_dict
+        self._held.append((frozen(state, {}) if self._copies else state, Path(path)))
 
     def take(self) -> list[Held]:
         """All that is held, and no longer."""
