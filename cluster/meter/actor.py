@@ -36,6 +36,8 @@ Value = TypeVar("Value")
 NAMESPACE = "lowtide"
 START_TIMEOUT_S = 120.0
 ANSWER_TIMEOUT_S = 30.0
+SHORT_TIMEOUT_S = 5.0
+"""For what is good to know, and nothing waits for."""
 _GONE = (RayActorError, ActorUnschedulableError)
 LOCK_WAIT_S = 10.0
 """How long a new meter waits for the spool's lock: the time in which a killed one's process goes away."""
@@ -75,6 +77,10 @@ class MeterActor:
     def release(self, segment_id: str, rank: int) -> Cap:
         """See Meter.release."""
         return self._meter.release(segment_id, rank)
+
+    def starved(self, segment_id: str) -> dict[int, bool]:
+        """See Meter.starved."""
+        return self._meter.starved(segment_id)
 
     def pull(self) -> list[MeterRow]:
         """See Meter.pull; and what earlier boots of this host left."""
@@ -126,6 +132,17 @@ class MeterHandle:
 def host_meter(spool: str, slot_s: float) -> MeterHandle:
     """The meter of this host for `spool`, started if none runs. Unavailable where Ray or the spool cannot be had."""
     return MeterHandle(spool, slot_s)
+
+
+def starved(spool: str, segment_id: str) -> dict[int, bool]:
+    """What the meters of all hosts say of a segment's ranks that are gone; see Meter.starved."""
+    try:
+        live = {boot: actor for boot, actor in _live(spool).items() if hasattr(actor, "starved")}
+        said = _ask_all(live, lambda actor: actor.starved.remote(segment_id), SHORT_TIMEOUT_S)
+    except (RayError, Unavailable) as fault:
+        log.warning("no meter says whether memory ran out: %s", fault)
+        return {}
+    return {rank: starved for _, answer in said for rank, starved in answer.items()}
 
 
 def collect(spool: str) -> list[MeterRow]:
@@ -260,12 +277,14 @@ def _live(spool: str) -> dict[str, Any]:
     return live
 
 
-def _ask_all(actors: dict[str, Any], call: Callable[[Any], Any]) -> list[tuple[str, Any]]:
+def _ask_all(
+    actors: dict[str, Any], call: Callable[[Any], Any], timeout_s: float = ANSWER_TIMEOUT_S
+) -> list[tuple[str, Any]]:
     """Answers by host boot; a meter that fails or is late is left out, with a warning."""
     refs = {call(actor): boot for boot, actor in actors.items()}
     if not refs:
         return []
-    ready, late = ray.wait(list(refs), num_returns=len(refs), timeout=ANSWER_TIMEOUT_S)
+    ready, late = ray.wait(list(refs), num_returns=len(refs), timeout=timeout_s)
     answers = []
     for ref in ready:
         try:

@@ -16,6 +16,7 @@ from cluster.meter.clock import Instant, Timeline
 from cluster.meter.holding import Gpus, Part, weights
 from cluster.meter.host import HostEnergy
 from cluster.meter.limit import Wish
+from cluster.meter.memory import Kills
 from cluster.meter.owner import Charge, Owner, owner_of
 from cluster.meter.process import Host, Process
 from cluster.meter.row import OpenRow
@@ -29,6 +30,8 @@ STEADY_READ_S = 0.005
 """Readings that took this much longer than thrice the fastest are taken again."""
 BRIDGE_S = 60.0
 """A restarted meter shows at most this much of its absence as unmetered for owners that died meanwhile."""
+REMEMBERED = 256
+"""Ends of processes that went away, until their segments' drivers have asked."""
 ABSENCE_S = 600.0
 """After a longer absence in which no owner lived on, the idle account begins anew instead of filling the time."""
 
@@ -41,6 +44,8 @@ class Charging:
         self._charges: dict[tuple[str, int], Charge] = {}
         self._released: dict[int, float] = {}
         """When a pid that was released had started: its earlier CPU time is charged already."""
+        self._kills = Kills()
+        self._starved: dict[tuple[str, int], bool] = {}
         self._fastest_read_s = math.inf
         self._at = self._read()
         self._looked_at_s = self._at.monotonic_s
@@ -62,6 +67,10 @@ class Charging:
         owners = {key: charge.owner for key, charge in self._charges.items()}
         return {key: Wish(owner.gpu_uuids, owner.power_limit_w) for key, owner in owners.items()}
 
+    def starved(self, segment_id: str) -> dict[int, bool]:
+        """Of this segment's ranks whose process went away: whether the kernel was killing for want of memory then."""
+        return {rank: starved for (segment, rank), starved in self._starved.items() if segment == segment_id}
+
     def admit(self, owner: Owner) -> None:
         """Charge `owner` from the last reading on, and its process's CPU time until then as phase `start`."""
         process = self._host.process(owner.pid)
@@ -69,6 +78,7 @@ class Charging:
             log.warning("process %d of %s ended before it was metered", owner.pid, owner.segment_id)
             return
         now_us = self._at.utc_us
+        self._kills.watch(owner.pid)
         charge = self._charges[owner.segment_id, owner.rank] = Charge(owner, process, "start", 0.0)
         charge.rows = {CPU: OpenRow(now_us), **{uuid: OpenRow(now_us) for uuid in owner.gpu_uuids}}
         self.look()
@@ -86,6 +96,7 @@ class Charging:
         self._book.close(charge)
         del self._charges[charge.owner.segment_id, charge.owner.rank]
         self._released[charge.owner.pid] = charge.process.created_s
+        self._kills.forget(charge.owner.pid)
 
     def close(self) -> None:
         """Cut all rows at the last reading; owners stay."""
@@ -101,8 +112,10 @@ class Charging:
         self._book_gpus(at, parts)
         gone = self._book_host(at, weights(parts) if self._gpus.by_uuid else {})
         self._at = at
+        self._kills.look(at.monotonic_s)
         for charge in gone:
             log.warning("rank %d of %s is gone; released", charge.owner.rank, charge.owner.segment_id)
+            self._remember(charge.owner)
             self.end(charge)
         if at.monotonic_s - self._looked_at_s >= LOOK_S:
             self.look()
@@ -119,6 +132,7 @@ class Charging:
             if process is None or abs(process.created_s - entry["created_s"]) > 1.0:
                 self._book.close_unmetered(owner, entry["phase"], rows, round(BRIDGE_S * 1e6), self._at.utc_us)
                 continue
+            self._kills.watch(owner.pid)
             charge = Charge(owner, process, entry["phase"], float(entry["cpu_s"]), rows)
             self._charges[owner.segment_id, owner.rank] = charge
         if "host" in state:
@@ -185,6 +199,13 @@ class Charging:
         for charge, cpu_s in charges.values():
             charge.cpu_s = max(charge.cpu_s, cpu_s or 0.0)
         return [charge for charge, cpu_s in charges.values() if cpu_s is None]
+
+    def _remember(self, owner: Owner) -> None:
+        starved = self._kills.near(owner.pid, self.at_s)
+        if starved is not None:
+            self._starved[owner.segment_id, owner.rank] = starved
+        if len(self._starved) > REMEMBERED:
+            del self._starved[next(iter(self._starved))]
 
     def look(self) -> None:
         """Find children of owners' processes, and GPUs that owners hold and nobody has seen yet."""

@@ -100,6 +100,15 @@ class Meter:
             self._write(always=True)
             return cap if charge is not None else Cap(None, "the meter had not known it to the end")
 
+    def starved(self, segment_id: str) -> dict[int, bool]:
+        """Of this segment's ranks whose process went away: whether the kernel was killing for want of memory then.
+
+        A rank of which nobody can tell is left out.
+        """
+        with self._lock:
+            self._charging.advance()
+            return self._charging.starved(segment_id)
+
     # --- what the controller asks ------------------------------------------------------------------------------
 
     def pull(self) -> list[MeterRow]:
