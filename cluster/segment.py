@@ -90,7 +90,7 @@ def _fit(order: SegmentOrder, started_at_s: float) -> SegmentResult:
     try:
         report = run.fit().return_value
     except (TrainingFailedError, RayError) as fault:
-        return _failed(fault)
+        return _failed(order, fault)
     submitted_at_s = float(os.environ.get(SUBMITTED_AT, started_at_s))
     # These cross processes, so they are differences of UTC clocks; on two hosts these may disagree.
     parts_s = {
@@ -113,9 +113,11 @@ def _fit(order: SegmentOrder, started_at_s: float) -> SegmentResult:
     )
 
 
-def _failed(fault: Exception) -> SegmentResult:
+def _failed(order: SegmentOrder, fault: Exception) -> SegmentResult:
     """The result of a segment whose workers failed: by the job's own fault, or `lost` where a worker was gone."""
-    failure = failure_of(fault)
+    from cluster.meter.actor import starved
+
+    failure = failure_of(fault, lambda: starved(order.spool, order.segment_id))
     return SegmentResult(
         at=datetime.now(timezone.utc),
         ended=failure.ended,
