@@ -1,8 +1,9 @@
 """The very loop that segments run, without lowtide around it: in a bare TorchTrainer, or as one of torchrun's ranks.
-In: a JSON file with a segment's order, a file to count steps in, and seconds after which to end. Out: the counts.
+In: a JSON file with a segment's order, a file to count steps in, and seconds after which to end. Out: the counts, and
+the seconds of each part of its start beside them.
 `tests.bench.ground` submits it as a Ray job or starts it by torchrun; it runs by path, knowing nothing of `tests`.
 
-It imports of `cluster` no more than the reader of orders: no meter hears of it, and no control actor.
+It imports of `cluster` no more than the reader of orders and a clock: no meter hears of it, and no control actor.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from cluster.order import read_order
+from cluster.began import began_at_s
+from cluster.order import number_of, read_order
 from jobs.place import Place
 
 
@@ -30,6 +32,9 @@ class Counter:
         self._first_at_s = 0.0
 
     def phase(self, name: str) -> None:
+        """Nobody is told."""
+
+    def note(self, text: str) -> None:
         """Nobody is told."""
 
     def stop_wanted(self) -> bool:
@@ -48,12 +53,18 @@ class Counter:
 
 
 def train(task: dict[str, Any], rank: int, world_size: int, local_rank: int) -> None:
-    """One rank's run."""
+    """One rank's run; rank 0 leaves when it and its driver began, and the seconds of its parts."""
+    entered_at_s = time.time()
     from jobs.train import run
 
     order = read_order(task["order"])
-    place = Place(rank, world_size, local_rank, "cpu", Path(order.checkpoints), None, order.segment_id)
-    run(order.spec, place, Counter(task, rank))
+    number = number_of(order.segment_id)
+    place = Place(rank, world_size, local_rank, "cpu", Path(order.checkpoints), None, order.segment_id, segment=number)
+    outcome = run(order.spec, place, Counter(task, rank))
+    if rank == 0:
+        times = {name: at_s for name, at_s in task.items() if name.endswith("_at_s")}
+        times |= {"began_at_s": began_at_s(), "entered_at_s": entered_at_s}
+        Path(task["counts"]).with_suffix(".parts").write_text(json.dumps({**times, **outcome.parts_s}))
 
 
 def in_ray_train(task: dict[str, Any]) -> None:
@@ -73,6 +84,7 @@ def fit(task: dict[str, Any]) -> None:
 
     ray.init(job_config=JobConfig(_client_job=True), logging_level="warning")
     order = read_order(task["order"])
+    task |= {"driver_at_s": began_at_s(), "fit_at_s": time.time()}
     TorchTrainer(
         in_ray_train,
         train_loop_config=task,

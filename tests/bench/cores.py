@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
+OTHERS = "dashboard, agents"
 _KINDS = (
     ("RayTrainWorker", "workers"),
     ("MeterActor", "meter"),
@@ -23,9 +24,16 @@ _KINDS = (
     ("JobSupervisor", "job supervisor"),
     ("raylet/raylet", "raylet"),
     ("gcs_server", "GCS"),
+    ("SynchronizationActor", "Train's barrier"),
+    ("DatasetManager", "Train's dataset manager"),
+    ("PlacementGroupCleaner", "Train's cleaner"),
+    ("TrainStateActor", "Train's state"),
+    ("AutoscalingCoordinator", "Train's autoscaling"),
+    ("ray::DashboardAgent", OTHERS),
+    ("ray::RuntimeEnvAgent", OTHERS),
+    ("ray::IDLE", "idle workers"),
     ("ray::", "other actors"),
 )
-OTHERS = "dashboard, agents"
 
 
 @dataclass(frozen=True)

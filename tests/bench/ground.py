@@ -1,5 +1,5 @@
 """The ground that training is measured on: an embedded Ray, one spec, and three ways to run it.
-In: a folder. Out: segments under lowtide with their latencies, a bare TorchTrainer beside them, torchrun's steps/s.
+In: a folder. Out: segments under lowtide with their latencies, a bare TorchTrainer beside them, torchrun's ranks.
 `tests.bench.turns` lets two of them train in turns; `tests.bench.training` makes figures.
 
 Every way runs the same loop with the same variables, and its workers have the niceness that Ray gives workers.
@@ -15,8 +15,9 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,9 @@ ZONE = "DE"
 WORKERS = 2
 WARM_S = 5.0
 TORCHRUN_S = 25.0
+ONE_STEP_S = 1e-6
+START_S = 4.0
+"""Training after a bare start, within which its memory is seen."""
 WITHIN_S = 240.0
 RAY_NICENESS = "15"
 BARE = Path(__file__).with_name("bare.py")
@@ -61,10 +65,12 @@ class Stay:
 
 @dataclass(frozen=True)
 class BareStart:
-    """A bare trainer's start."""
+    """A start without lowtide: in a bare trainer, or by torchrun."""
 
     to_first_step_s: float
-    memory_mb: Mapping[str, float]
+    parts_s: Mapping[str, float]
+    """As a segment's; by torchrun nothing is submitted, and its launcher stands for the controller."""
+    memory_mb: Mapping[str, float] = field(default_factory=dict)
     """By kind of process, once it steps."""
 
 
@@ -112,7 +118,26 @@ class Ground:
     def torchrun_steps_per_s(self) -> float:
         """Steps/s of the loop in torchrun's ranks, after WARM_S."""
         order = self._order("torchrun")
-        task, counts = self._task(order, WARM_S + TORCHRUN_S)
+        with self._torchrun(order, WARM_S + TORCHRUN_S) as (running, counts):
+            time.sleep(WARM_S)
+            warm = count(counts)
+            self._ended(running, order)
+            last = count(counts)
+        return (last.steps - warm.steps) / (last.at_s - warm.at_s)
+
+    def torchrun_start(self) -> BareStart:
+        """Ranks of torchrun, from a copy of the segments' newest checkpoint; ended once they have taken a step."""
+        order = self._order("torchrun")
+        self._copy_checkpoint(order)
+        began_s = time.time()
+        with self._torchrun(order, ONE_STEP_S) as (running, counts):
+            self._ended(running, order)
+        return _bare_start(counts, began_s)
+
+    @contextmanager
+    def _torchrun(self, order: SegmentOrder, train_s: float) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+        """The launcher, and where its rank 0 counts, once it steps."""
+        task, counts = self._task(order, train_s)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -120,8 +145,7 @@ class Ground:
         command += [f"--nproc-per-node={WORKERS}", "--master-addr=127.0.0.1", f"--master-port={port}"]
         variables = _environment(order)
         variables["PATH"] = variables["PATH"].replace("${PATH}", os.environ.get("PATH", os.defpath))
-        log = self.folder / f"{order.segment_id}.log"
-        with log.open("w") as output:
+        with self._log(order).open("w") as output:
             running = subprocess.Popen(
                 [*command, str(BARE), str(task)],
                 env={**os.environ, **variables},
@@ -131,15 +155,19 @@ class Ground:
             )
         try:
             wait(lambda: has_steps(counts) or running.poll() is not None, "torchrun does not start")
-            time.sleep(WARM_S)
-            warm = count(counts) if has_steps(counts) else None
-            if running.wait(WITHIN_S) != 0 or warm is None:
-                raise RuntimeError(f"torchrun failed: {log.read_text()[-2000:]}")
+            if not has_steps(counts):
+                self._ended(running, order)
+            yield running, counts
         finally:
             running.terminate()
             running.wait()
-        last = count(counts)
-        return (last.steps - warm.steps) / (last.at_s - warm.at_s)
+
+    def _ended(self, running: subprocess.Popen[bytes], order: SegmentOrder) -> None:
+        if running.wait(WITHIN_S) != 0:
+            raise RuntimeError(f"torchrun failed: {self._log(order).read_text()[-2000:]}")
+
+    def _log(self, order: SegmentOrder) -> Path:
+        return self.folder / f"{order.segment_id}.log"
 
     def bare(self) -> tuple[str, Path]:
         """Start the loop in a TorchTrainer, as a Ray job as segments are; its id and counts, once it steps."""
@@ -148,21 +176,22 @@ class Ground:
         return order.segment_id, self.folder / f"{order.segment_id}.counts"
 
     def bare_start(self) -> BareStart:
-        """The same, from a copy of the segments' newest checkpoint; ended once it has taken a step."""
+        """The same, from a copy of the segments' newest checkpoint; it ends soon after it has taken a step."""
         order = self._order("bare")
-        shutil.copytree(self.folder / "job", order.checkpoints, ignore=shutil.ignore_patterns("ray", "segments"))
+        self._copy_checkpoint(order)
         submitted_at_s = time.time()
-        jobs = self._submit_bare(order)
-        first = first_step_at_s(self.folder / f"{order.segment_id}.counts")
+        jobs = self._submit_bare(order, START_S)
         memory_mb = cores.memory_mb(self.head_pid)
-        jobs.stop_job(order.segment_id)
         wait(lambda: jobs.get_job_status(order.segment_id).is_terminal(), "the bare trainer does not end")
         free = self.cluster.nodes()[0].cpus
         wait(lambda: self.cluster.nodes()[0].free_cpus >= free, "the bare trainer's CPUs are not freed")
-        return BareStart(first - submitted_at_s, memory_mb)
+        return _bare_start(self.folder / f"{order.segment_id}.counts", submitted_at_s, memory_mb)
 
-    def _submit_bare(self, order: SegmentOrder) -> JobApi:
-        task, counts = self._task(order, FOREVER_S)
+    def _copy_checkpoint(self, order: SegmentOrder) -> None:
+        shutil.copytree(self.folder / "job", order.checkpoints, ignore=shutil.ignore_patterns("ray", "segments"))
+
+    def _submit_bare(self, order: SegmentOrder, train_s: float = FOREVER_S) -> JobApi:
+        task, counts = self._task(order, train_s)
         jobs = JobApi(self.cluster.dashboard_url)
         jobs.submit_job(
             submission_id=order.segment_id,
@@ -289,6 +318,20 @@ def count(counts: Path) -> Counted:
 def first_step_at_s(counts: Path) -> float:
     """When the first step ended, UNIX s."""
     return float(struct.unpack("ddd", counts.read_bytes())[2])
+
+
+def _bare_start(counts: Path, began_s: float, memory_mb: Mapping[str, float] | None = None) -> BareStart:
+    """What bare.py left of a start that began at `began_s`, UNIX s."""
+    left = json.loads(counts.with_suffix(".parts").read_text())
+    times = {name: left.pop(name) for name in list(left) if name.endswith("_at_s")}
+    parts_s = {**left, "workers": times["entered_at_s"] - times["began_at_s"]}
+    if "fit_at_s" in times:
+        parts_s["submit"] = times["driver_at_s"] - began_s
+        parts_s["driver"] = times["fit_at_s"] - times["driver_at_s"]
+        parts_s["controller"] = times["began_at_s"] - times["fit_at_s"]
+    else:
+        parts_s["controller"] = times["began_at_s"] - began_s
+    return BareStart(first_step_at_s(counts) - began_s, parts_s, memory_mb or {})
 
 
 def wait(until: Callable[[], bool], otherwise: str | Callable[[], str]) -> None:
