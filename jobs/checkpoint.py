@@ -12,36 +12,71 @@ Next, jobs.state loads one into the engine. Nothing here needs torch.
     <checkpoints>/final/                   the finished model and its metrics
 
 Names carry the number of the segment, so that one that wakes up late reaches nothing of a later one: see jobs.fence.
-
-Checksums are SHA-256: CPUs assist it (1.7 GB/s on one core, blake2b 1.1), and `sha256sum` can check a folder by hand.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from jobs import fence
 from jobs.fence import blamed, named_in, pointer_of
-from jobs.patience import Beat, Pulse, bounded, together, told_as
+from jobs.patience import Beat, Pulse, bounded, told_as
+from jobs.pointer import is_name, name_of, order, partial_of, point, pointed, segment_in, show
+from jobs.sealing import (
+    MANIFEST,
+    Sealed,
+    digests_of,
+    files_in,
+    flush_s,
+    manifest_of,
+    read,
+    seal,
+    seal_files,
+    size_of,
+    sync_folder,
+    unsealed,
+    write_atomically,
+    write_manifest,
+)
 from jobs.spec import JobFault, Unavailable
 
-MANIFEST = "manifest.json"
+__all__ = [
+    "MANIFEST",
+    "META",
+    "POINTER",
+    "Published",
+    "Sealed",
+    "adopt",
+    "begin",
+    "clear",
+    "flush_s",
+    "is_name",
+    "make_room",
+    "manifest_of",
+    "name_of",
+    "newest",
+    "order",
+    "partial_of",
+    "prune",
+    "publish",
+    "seal",
+    "seal_files",
+    "sound",
+    "sync_folder",
+    "unsealed",
+    "write_atomically",
+    "write_manifest",
+]
+
 META = "meta.json"
 POINTER = fence.POINTER
-_NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?")
-_CHUNK_BYTES = 1 << 20
-_Value = TypeVar("_Value")
-_SLOWEST_BYTES_PER_S = 10e6
-"""A disk that flushes more slowly than this counts as one that hangs."""
 
 
 @dataclass(frozen=True)
@@ -61,24 +96,6 @@ class Published:
         return self.segment, self.step
 
 
-@dataclass(frozen=True)
-class Sealed:
-    """One file that is safely on disk: its size and SHA-256."""
-
-    size_bytes: int
-    sha256: str
-
-
-def name_of(step: int, segment: int = 0) -> str:
-    """The folder's name of the checkpoint after `step` steps, by the job's segment of this number."""
-    return f"step-{step:08d}-{segment}" if segment else f"step-{step:08d}"
-
-
-def partial_of(folder: Path, step: int, segment: int = 0) -> Path:
-    """Where the ranks write the checkpoint of `step` before it is published."""
-    return folder / f"{name_of(step, segment)}.partial"
-
-
 def clear(folder: Path, segment: int = 0) -> None:
     """Remove the partial folders and files that a crash left. Call it on one rank, before the others write.
 
@@ -88,7 +105,7 @@ def clear(folder: Path, segment: int = 0) -> None:
     def act(pulse: Pulse) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for stale in [*folder.glob("*.partial"), *folder.glob("data/*.partial"), *folder.glob("*.json.*.fresh")]:
-            if (_segment_in(stale.name) or 0) <= segment:
+            if (segment_in(stale.name) or 0) <= segment:
                 pulse.beat()
                 _remove(stale)
 
@@ -114,25 +131,6 @@ def begin(partial: Path, meta: Mapping[str, Any]) -> None:
 
     with told_as(str(partial)):
         bounded(str(partial), act)
-
-
-def seal(partial: Path, rank: int = 0, world_size: int = 1) -> dict[str, Sealed]:
-    """Flush this rank's share of the files to disk and checksum them; the keys are paths within `partial`."""
-    with told_as(str(partial)):
-        return seal_files(partial, bounded(str(partial), lambda _pulse: _files(partial)[rank::world_size]))
-
-
-def seal_files(partial: Path, names: Iterable[str]) -> dict[str, Sealed]:
-    """Flush these files of `partial` to disk and checksum them."""
-    mine = list(names)
-    with told_as(str(partial)):
-        return dict(zip(mine, _flush_and_digest(partial, mine), strict=True))
-
-
-def unsealed(partial: Path, sealed: Mapping[str, Sealed]) -> list[str]:
-    """The files of `partial` that nobody has sealed."""
-    with told_as(str(partial)):
-        return bounded(str(partial), lambda _pulse: sorted(set(_files(partial)) - sealed.keys()))
 
 
 def publish(
@@ -187,7 +185,7 @@ def _publish(
 ) -> Published:
     fence.check(folder, segment)
     partial = partial_of(folder, step, segment)
-    odd = sorted(set(_files(partial)) ^ sealed.keys())
+    odd = sorted(set(files_in(partial)) ^ sealed.keys())
     if odd:
         said = "is not there" if odd[0] in sealed else "was never sealed"
         raise JobFault(f"{partial}: {odd[0]} {said}; do the workers share the checkpoints folder?")
@@ -199,11 +197,11 @@ def _publish(
     partial.rename(target)
     sync_folder(folder)
     beat()
-    names = _point(folder, target, keep, segment)
+    names = point(folder, target, keep, segment)
     beat()
     fence.check(folder, segment)  # a later segment that claimed before has not seen it
-    _copy_pointer(folder, names, segment)
-    return Published(target, step, _read(target / META), _size(sealed.values()), segment)
+    show(folder, names, segment)
+    return Published(target, step, read(target / META), size_of(sealed.values()), segment)
 
 
 def newest(folder: Path) -> Published | None:
@@ -211,7 +209,7 @@ def newest(folder: Path) -> Published | None:
 
     An older one where that is torn; None where there is none.
     """
-    for segment, name in bounded(str(folder), lambda _pulse: _pointed(folder)):
+    for segment, name in bounded(str(folder), lambda _pulse: pointed(folder)):
         found = sound(folder / name)
         if found is not None:
             return replace(found, segment=segment)
@@ -236,35 +234,18 @@ def adopt(folder: Path, found: Published, keep: int, segment: int) -> Published:
         else:
             partial.rename(target)
             sync_folder(folder)
-        _copy_pointer(folder, _point(folder, target, keep, segment), segment)
+        show(folder, point(folder, target, keep, segment), segment)
         return replace(found, folder=target, segment=segment)
 
     with told_as(str(folder)):
         return bounded(str(folder), act)
 
 
-def _point(folder: Path, target: Path, keep: int, segment: int) -> list[str]:
-    """Move this segment's pointer to `target`; the names that it lists now.
-
-    Beside it stand those that were in force: its own, or those of the last segment before it that had any.
-    """
-    earlier = [(number, name) for number, name in _pointed(folder) if number <= segment]
-    before = [name for number, name in earlier if number == earlier[0][0] and order(name)[0] < order(target.name)[0]]
-    names = [target.name, *sorted(before, key=order, reverse=True)][:keep]
-    write_atomically(folder / pointer_of(segment), fence.content(segment, names))
-    return names
-
-
-def _copy_pointer(folder: Path, names: list[str], segment: int) -> None:
-    if segment:
-        write_atomically(folder / POINTER, fence.content(segment, names), f".{segment}")
-
-
 def _linked(source: Path, partial: Path) -> bool:
     """Give each file of `source` a second name below `partial`; False where the file system has no such thing."""
     if partial.exists():
         shutil.rmtree(partial)
-    for name in _files(source):
+    for name in files_in(source):
         (partial / name).parent.mkdir(parents=True, exist_ok=True)
         try:
             os.link(source / name, partial / name)
@@ -273,110 +254,35 @@ def _linked(source: Path, partial: Path) -> bool:
         except OSError:
             shutil.rmtree(partial)
             return False
-    missing = manifest_of(partial).keys() - set(_files(partial))
+    missing = manifest_of(partial).keys() - set(files_in(partial))
     if missing:
         raise FileNotFoundError(source / min(missing))
     return True
 
 
-def write_manifest(folder: Path, step: int, sealed: Mapping[str, Sealed]) -> None:
-    """List the files of a checkpoint's folder with their sizes and checksums; without it the folder never counts."""
-    files = {name: {"bytes": file.size_bytes, "sha256": file.sha256} for name, file in sorted(sealed.items())}
-    write_atomically(folder / MANIFEST, {"step": step, "files": files})
-
-
-def write_atomically(path: Path, content: Mapping[str, Any], mark: str = "") -> None:
-    """Replace a JSON file so that a reader, or a crash, sees the old content or the new and nothing between.
-
-    `mark` keeps writers of one file apart.
-    """
-    fresh = path.with_name(f"{path.name}{mark}.fresh")
-    with fresh.open("w", encoding="utf-8") as out:
-        json.dump(content, out, indent=1)
-        out.flush()
-        os.fsync(out.fileno())
-    fresh.replace(path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries, so that a rename in it survives a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _pointed(folder: Path) -> list[tuple[int, str]]:
-    """What the pointers list, by segment: the latest segment's first, of each the newest first.
-
-    Of one that cannot be read, every folder that has a manifest.
-    """
-    found: dict[str, int] = {}
-    with suppress(FileNotFoundError):
-        for segment in fence.pointers_in(os.listdir(folder)):
-            with suppress(FileNotFoundError):
-                names = named_in((folder / pointer_of(segment)).read_bytes())
-                for name in _whole(folder) if names is None else names:
-                    found.setdefault(name, segment)
-    return [(segment, name) for name, segment in found.items()]
-
-
-def _whole(folder: Path) -> list[str]:
-    names = (path.parent.name for path in folder.glob(f"step-*/{MANIFEST}"))
-    return sorted((name for name in names if is_name(name)), key=order, reverse=True)
-
-
-def is_name(name: str) -> bool:
-    """Whether a folder of this name is a checkpoint's."""
-    return _NAME.fullmatch(name) is not None
-
-
-def order(name: str) -> tuple[int, int]:
-    """The step and the segment of a checkpoint's folder, by its name; checkpoints are listed by it."""
-    match = _NAME.match(name)
-    return (int(match[1]), int(match[2] or 0)) if match else (-1, 0)
-
-
-def _segment_in(name: str) -> int | None:
-    """The number of the segment that a name of something in the folder carries; None where it carries none."""
-    match = re.match(r"(?:step-\d{8,}|final|published)-(\d+)\b", name)
-    return int(match[1]) if match else None
-
-
-def flush_s(size_bytes: int) -> float:
-    """How long a disk may take to flush so much."""
-    return size_bytes / _SLOWEST_BYTES_PER_S
-
-
 def sound(folder: Path) -> Published | None:
     """The checkpoint in `folder`, or None where a file is missing, torn or changed."""
 
-    def read(_pulse: Pulse) -> tuple[int, dict[str, Any], dict[str, Sealed]] | None:
+    def act(_pulse: Pulse) -> tuple[int, dict[str, Any], dict[str, Sealed]] | None:
         manifest = manifest_of(folder)
         if any((folder / name).stat().st_size != file.size_bytes for name, file in manifest.items()):
             return None
-        return _read(folder / MANIFEST)["step"], _read(folder / META), manifest
+        return read(folder / MANIFEST)["step"], read(folder / META), manifest
 
     try:
-        about = bounded(str(folder), read)
+        about = bounded(str(folder), act)
         if about is None:
             return None
         step, meta, manifest = about
-        digests = together(str(folder), [_on(_sha256, folder / name) for name in manifest])
         # The manifest has no checksum of its own; its step is also in the meta, which it lists.
-        if digests != [file.sha256 for file in manifest.values()] or meta.get("step", step) != step:
+        if (
+            digests_of(folder, manifest) != [file.sha256 for file in manifest.values()]
+            or meta.get("step", step) != step
+        ):
             return None
-        return Published(folder, step, meta, _size(manifest.values()))
+        return Published(folder, step, meta, size_of(manifest.values()))
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def manifest_of(folder: Path) -> dict[str, Sealed]:
-    """The files of a checkpoint's folder as its manifest lists them; OSError, ValueError or KeyError without one."""
-    files = _read(folder / MANIFEST)["files"]
-    return {name: Sealed(int(file["bytes"]), str(file["sha256"])) for name, file in files.items()}
 
 
 def _prune(folder: Path, keep: set[str], segment: int) -> None:
@@ -394,47 +300,3 @@ def _remove(path: Path) -> None:
     """Remove a file, or a folder with all that is in it, which another segment may be doing, too."""
     with suppress(FileNotFoundError):
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _files(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-def _on(act: Callable[[Path, Pulse], _Value], path: Path) -> Callable[[Pulse], _Value]:
-    return lambda pulse: act(path, pulse)
-
-
-def _flush_and_digest(partial: Path, names: list[str]) -> list[Sealed]:
-    """The files, sealed, in order; the disk flushes while the processor reads."""
-    paths = [partial / name for name in names]
-    acts: list[Callable[[Pulse], Any]] = [_on(act, path) for path in paths for act in (_flush, _sha256)]
-    done = together(str(partial), acts)
-    return [Sealed(size_bytes, digest) for size_bytes, digest in zip(done[::2], done[1::2], strict=True)]
-
-
-def _flush(path: Path, pulse: Pulse) -> int:
-    size_bytes = path.stat().st_size
-    with path.open("rb+") as file:
-        pulse.beat(flush_s(size_bytes))
-        os.fsync(file.fileno())
-    return size_bytes
-
-
-def _sha256(path: Path, pulse: Pulse) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            pulse.beat()
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _size(files: Iterable[Sealed]) -> int:
-    return sum(file.size_bytes for file in files)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    document = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(document, dict):
-        raise ValueError(f"{path} holds no mapping")
-    return document

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import checkpoint, fence, resume, target
+from jobs import checkpoint, fence, resume, sealing, target
 from jobs.bring import bring
 from jobs.mirror import send
 from jobs.patience import Pulse
@@ -108,9 +108,9 @@ def inline(patch: pytest.MonkeyPatch) -> Turns:
     def together(_what: str, acts: list[Callable[[Pulse], Any]], _silence_s: float | None = None) -> list[Any]:
         return [act(Pulse(60.0)) for act in acts]
 
-    for module in (checkpoint, resume):
+    for module in (checkpoint, resume, sealing):
         patch.setattr(module, "bounded", bounded)
-    patch.setattr(checkpoint, "together", together)
+    patch.setattr(sealing, "together", together)
     return Turns(patch)
 
 

@@ -1,0 +1,143 @@
+"""A folder's files, sealed: flushed to disk, with sizes and SHA-256 in a manifest beside them.
+In: files that ranks wrote. Out: `Sealed` by path, manifests, and JSON files that are replaced whole.
+jobs.checkpoint publishes what is sealed, and checks it before it is used.
+
+Checksums are SHA-256: CPUs assist it (1.7 GB/s on one core, blake2b 1.1), and `sha256sum` can check a folder by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from jobs.patience import Pulse, bounded, together, told_as
+
+MANIFEST = "manifest.json"
+_CHUNK_BYTES = 1 << 20
+_Value = TypeVar("_Value")
+_SLOWEST_BYTES_PER_S = 10e6
+"""A disk that flushes more slowly than this counts as one that hangs."""
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """One file that is safely on disk: its size and SHA-256."""
+
+    size_bytes: int
+    sha256: str
+
+
+def seal(partial: Path, rank: int = 0, world_size: int = 1) -> dict[str, Sealed]:
+    """Flush this rank's share of the files to disk and checksum them; the keys are paths within `partial`."""
+    with told_as(str(partial)):
+        return seal_files(partial, bounded(str(partial), lambda _pulse: files_in(partial)[rank::world_size]))
+
+
+def seal_files(partial: Path, names: Iterable[str]) -> dict[str, Sealed]:
+    """Flush these files of `partial` to disk and checksum them."""
+    mine = list(names)
+    with told_as(str(partial)):
+        return dict(zip(mine, _flush_and_digest(partial, mine), strict=True))
+
+
+def unsealed(partial: Path, sealed: Mapping[str, Sealed]) -> list[str]:
+    """The files of `partial` that nobody has sealed."""
+    with told_as(str(partial)):
+        return bounded(str(partial), lambda _pulse: sorted(set(files_in(partial)) - sealed.keys()))
+
+
+def write_manifest(folder: Path, step: int, sealed: Mapping[str, Sealed]) -> None:
+    """List the files of a checkpoint's folder with their sizes and checksums; without it the folder never counts."""
+    files = {name: {"bytes": file.size_bytes, "sha256": file.sha256} for name, file in sorted(sealed.items())}
+    write_atomically(folder / MANIFEST, {"step": step, "files": files})
+
+
+def write_atomically(path: Path, content: Mapping[str, Any], mark: str = "") -> None:
+    """Replace a JSON file so that a reader, or a crash, sees the old content or the new and nothing between.
+
+    `mark` keeps writers of one file apart.
+    """
+    fresh = path.with_name(f"{path.name}{mark}.fresh")
+    with fresh.open("w", encoding="utf-8") as out:
+        json.dump(content, out, indent=1)
+        out.flush()
+        os.fsync(out.fileno())
+    fresh.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries, so that a rename in it survives a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def flush_s(size_bytes: int) -> float:
+    """How long a disk may take to flush so much."""
+    return size_bytes / _SLOWEST_BYTES_PER_S
+
+
+def manifest_of(folder: Path) -> dict[str, Sealed]:
+    """The files of a checkpoint's folder as its manifest lists them; OSError, ValueError or KeyError without one."""
+    files = read(folder / MANIFEST)["files"]
+    return {name: Sealed(int(file["bytes"]), str(file["sha256"])) for name, file in files.items()}
+
+
+def digests_of(folder: Path, names: Iterable[str]) -> list[str]:
+    """The SHA-256 of these files of a folder, in order."""
+    return together(str(folder), [_on(_sha256, folder / name) for name in names])
+
+
+def files_in(folder: Path) -> list[str]:
+    """Paths of all files within a folder, in order."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def _on(act: Callable[[Path, Pulse], _Value], path: Path) -> Callable[[Pulse], _Value]:
+    return lambda pulse: act(path, pulse)
+
+
+def _flush_and_digest(partial: Path, names: list[str]) -> list[Sealed]:
+    """The files, sealed, in order; the disk flushes while the processor reads."""
+    paths = [partial / name for name in names]
+    acts: list[Callable[[Pulse], Any]] = [_on(act, path) for path in paths for act in (_flush, _sha256)]
+    done = together(str(partial), acts)
+    return [Sealed(size_bytes, digest) for size_bytes, digest in zip(done[::2], done[1::2], strict=True)]
+
+
+def _flush(path: Path, pulse: Pulse) -> int:
+    size_bytes = path.stat().st_size
+    with path.open("rb+") as file:
+        pulse.beat(flush_s(size_bytes))
+        os.fsync(file.fileno())
+    return size_bytes
+
+
+def _sha256(path: Path, pulse: Pulse) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            pulse.beat()
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def size_of(files: Iterable[Sealed]) -> int:
+    """Bytes of these files together."""
+    return sum(file.size_bytes for file in files)
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A JSON file that holds a mapping; OSError or ValueError without one."""
+    document = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(document, dict):
+        raise ValueError(f"{path} holds no mapping")
+    return document
