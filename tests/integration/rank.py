@@ -1,6 +1,7 @@
 """One rank of several jobs without Ray: what torchrun would start, for tests that need real ranks and nothing else.
-In: a folder, the rank, the worker count, and jobs as NAME:STOP (stop once so many steps are done; 0 never), each
-with NAME/spec.json in the folder. Out: NAME/outcome-rank-N.json. ranks.py starts it once for each rank.
+In: a folder, the rank, the worker count, and jobs as NAME:STOP (stop once so many steps are done; 0 never) or
+NAME:STOP:SEGMENT, each with NAME/spec.json in the folder. Out: NAME/outcome-rank-N.json, or …-N-SEGMENT.json.
+ranks.py starts it once for each rank.
 """
 
 from __future__ import annotations
@@ -52,9 +53,11 @@ class Recorder:
 def main(folder: Path, rank: int, world_size: int, jobs: list[str]) -> None:
     dist.init_process_group("gloo")  # as Ray Train does before it calls the worker
     for job in jobs:
-        name, stop_at = job.split(":")
+        name, stop_at, segment = (*job.split(":"), "0")[:3]
         spec = JobSpec.model_validate(json.loads((folder / name / "spec.json").read_text()))
-        place = Place(rank, world_size, rank, "cpu", folder / name / "checkpoints", None, f"{name}-{stop_at}")
+        segment_id = f"{name}-{segment if segment != '0' else stop_at}"
+        checkpoints = folder / name / "checkpoints"
+        place = Place(rank, world_size, rank, "cpu", checkpoints, None, segment_id, segment=int(segment))
         watch = Recorder(int(stop_at))
         told: dict[str, Any] = {"error": None}
         try:
@@ -62,7 +65,8 @@ def main(folder: Path, rank: int, world_size: int, jobs: list[str]) -> None:
         except LowtideError as fault:
             told["error"] = f"{type(fault).__name__}: {fault}"
         told |= {"phases": watch.phases, "notes": watch.notes, "losses": watch.losses, "step": watch.step}
-        (folder / name / f"outcome-rank-{rank}.json").write_text(json.dumps(told))
+        suffix = f"-{segment}" if segment != "0" else ""
+        (folder / name / f"outcome-rank-{rank}{suffix}.json").write_text(json.dumps(told))
     dist.destroy_process_group()
 
 

@@ -51,6 +51,14 @@ def write_corpus(path: Path, lines: int) -> Path:
 
 def run_ranks(folder: Path, workers: int, *jobs: str) -> None:
     """Run the jobs one after the other on fresh ranks; each job is NAME:STOP as in rank.py."""
+    ranks = start_ranks(folder, workers, *jobs)
+    codes = [rank.wait() for rank in ranks]
+    if codes != [0] * workers:
+        pytest.fail("\n".join((folder / f"log-{rank}.txt").read_text()[-4000:] for rank in range(workers)))
+
+
+def start_ranks(folder: Path, workers: int, *jobs: str) -> list[subprocess.Popen[bytes]]:
+    """The processes of `run_ranks`, begun."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -69,13 +77,12 @@ def run_ranks(folder: Path, workers: int, *jobs: str) -> None:
         log = (folder / f"log-{rank}.txt").open("ab")
         with log:
             ranks.append(subprocess.Popen(command, cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT))
-    codes = [rank.wait() for rank in ranks]
-    if codes != [0] * workers:
-        pytest.fail("\n".join((folder / f"log-{rank}.txt").read_text()[-4000:] for rank in range(workers)))
+    return ranks
 
 
-def told(folder: Path, name: str, rank: int = 0) -> dict[str, Any]:
-    document: dict[str, Any] = json.loads((folder / name / f"outcome-rank-{rank}.json").read_text())
+def told(folder: Path, name: str, rank: int = 0, segment: int = 0) -> dict[str, Any]:
+    suffix = f"-{segment}" if segment else ""
+    document: dict[str, Any] = json.loads((folder / name / f"outcome-rank-{rank}{suffix}.json").read_text())
     return document
 
 

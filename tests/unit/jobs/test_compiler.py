@@ -155,7 +155,7 @@ def op(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], subproce
     monkeypatch.delenv(compiler.FOLDER, raising=False)
     command = [sys.executable, str(tmp_path / "op.py"), str(tmp_path / "tide.cpp")]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True}
-    return lambda: subprocess.Popen(command, **pipes)  # type: ignore[call-overload,no-any-return]
+    return lambda: subprocess.Popen(command, **pipes)  # type: ignore[call-overload]
 
 
 def wait_for(path: Path, builder: subprocess.Popen[str]) -> None:
