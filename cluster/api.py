@@ -74,6 +74,8 @@ class SegmentOrder:
     """URL where the zone keeps what is published in `checkpoints`; None where the folder is its own place."""
     start_step: int = 0
     """Where the job's newest checkpoint stands, as far as the controller knows."""
+    nodes: tuple[str, ...] = ()
+    """Ids of the nodes that the controller chose for the workers; where they have no room any more, any of the zone."""
 
 
 @dataclass(frozen=True)

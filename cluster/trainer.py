@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import cloudpickle
+from ray._private.state import available_resources_per_node
 from ray.train import FailureConfig, RunConfig, ScalingConfig
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
@@ -48,7 +49,9 @@ def trainer(order: SegmentOrder) -> Trainer:
             num_workers=order.workers,
             use_gpu=workers.gpus > 0,
             resources_per_worker=resources,
-            label_selector=selector(order),
+            # On as few nodes as hold them: what crosses nodes is slower.
+            placement_strategy="PACK",
+            label_selector=selector(order, available_resources_per_node()),
         ),
         run_config=RunConfig(
             name=order.segment_id,

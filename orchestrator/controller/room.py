@@ -95,11 +95,19 @@ class Room:
         return there.fits(each) if there is not None else 0
 
     def take(self, zone: str, workers: int, each: Workers) -> str:
-        """Take room for `workers`; returns why there is none, or an empty text.
+        """Take room for `workers`; returns why there is none, or an empty text. Raises Unavailable as `place` does."""
+        return self.place(zone, workers, each)[0]
+
+    def place(self, zone: str, workers: int, each: Workers) -> tuple[str, tuple[str, ...]]:
+        """Take room for `workers`; returns why there is none, or an empty text and the ids of the nodes.
 
         Raises Unavailable where the cluster does not answer.
         """
         there = self._zones().get(zone)
+        why = self._full(zone, there, workers, each)
+        return (why, ()) if there is None or why else ("", there.take(workers, each))
+
+    def _full(self, zone: str, there: Places | None, workers: int, each: Workers) -> str:
         if there is None:
             return f"waits for a node with the label carbon-zone={zone}: the cluster has none now"
         if each.gpu_kind is not None and not any(node.gpu_kind == each.gpu_kind for node in there.nodes):
@@ -111,7 +119,6 @@ class Room:
             if ever < workers:
                 return lacking(zone, workers, each, ever)
             return f"waits for room in {zone}: {workers} workers of {what} needed, {fits} fit now"
-        there.take(workers, each)
         return ""
 
     def _zones(self) -> dict[str, Places]:

@@ -64,6 +64,18 @@ def test_the_workers_of_a_segment_go_to_as_few_nodes_as_possible() -> None:
     assert (room.fits("DE", workers(gpus=2)), room.fits("DE", workers())) == (2, 4)
 
 
+def test_the_nodes_of_a_start_are_told() -> None:
+    nodes = [Node(name, "node", "DE", 8, 64, free, 64, "H100") for name, free in (("a", 8), ("b", 2), ("c", 3))]
+    room = Room(lambda: nodes)
+    assert room.place("DE", 3, workers()) == ("", ("c",))
+    assert room.place("DE", 9, workers()) == ("", ("a", "b"))
+    assert room.place("DE", 2, workers(gpus=8)) == (
+        "waits for room in DE: 2 workers of 8 GPU needed, 0 fit now",
+        (),
+    )
+    assert room.take("DE", 1, workers(gpus=16)).startswith("waits for larger nodes, or more, in DE: 1 workers of 16")
+
+
 def test_who_needs_no_gpu_takes_the_cpus_of_nodes_without_first() -> None:
     plain = Node("plain", "node", "DE", 0, 64, 0, 64)
     room = Room(lambda: [node("DE", 8, free_cpus=32), plain])
