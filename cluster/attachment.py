@@ -52,6 +52,10 @@ class Child:
         return lines[-1][:300] if lines else ""
 
 
+class Gone(Exception):
+    """The Ray that the child was attached to is another one by now."""
+
+
 class Attachment:
     """The parent's side. The child starts with the first request and ends with this object, or with Ray."""
 
@@ -65,19 +69,27 @@ class Attachment:
         """What the child answers; Unavailable where Ray, or the child, does not."""
         with self._lock:
             self._see_gcs()
-            child = self._child or self._open()
-            try:
-                child.line.send((request, arguments))
-                if not child.line.poll(START_TIMEOUT_S + ANSWER_TIMEOUT_S):
-                    raise TimeoutError(f"no answer within {START_TIMEOUT_S + ANSWER_TIMEOUT_S:.0f} s")
-                kind, content = child.line.recv()
-            except (EOFError, OSError) as fault:
-                last = child.last_words()
+            kind, content = self._exchange(request, arguments)
+            if kind == "gone":
                 self._close()
-                raise Unavailable(f"Ray at {self.address} does not answer ({request}: {last or fault})") from None
+                kind, content = self._exchange(request, arguments)
         if kind == "fault":
             raise content
         return content
+
+    def _exchange(self, request: str, arguments: tuple[Any, ...]) -> tuple[str, Any]:
+        """The kind of the answer (value, fault or gone) and what it holds."""
+        child = self._child or self._open()
+        try:
+            child.line.send((request, arguments))
+            if not child.line.poll(START_TIMEOUT_S + ANSWER_TIMEOUT_S):
+                raise TimeoutError(f"no answer within {START_TIMEOUT_S + ANSWER_TIMEOUT_S:.0f} s")
+            kind, content = child.line.recv()
+        except (EOFError, OSError) as fault:
+            last = child.last_words()
+            self._close()
+            raise Unavailable(f"Ray at {self.address} does not answer ({request}: {last or fault})") from None
+        return kind, content
 
     def close(self) -> None:
         """End the child."""
@@ -122,7 +134,19 @@ class Attached:
     def __init__(self, address: str) -> None:
         self._address = address
         self._gcs: Any = None
+        self._cluster_id: Any = None
         self._control: Any = None
+
+    def look(self) -> None:
+        """Raise Gone where another Ray answers at the address: the one before would be waited for, for a minute."""
+        from ray._raylet import GcsClient  # type: ignore[attr-defined]
+
+        if self._gcs is None:
+            self.where()
+        now = GcsClient(address=self._address).cluster_id
+        self._cluster_id = self._cluster_id or now
+        if now != self._cluster_id:
+            raise Gone
 
     def where(self) -> tuple[str, str]:
         """The GCS address, `auto` resolved, and the dashboard's URL."""
@@ -244,7 +268,10 @@ def main(address: str, fileno: int) -> None:
                 return
             try:
                 with _door(address, request):
+                    attached.look()
                     answer = ("value", getattr(attached, request)(*arguments))
+            except Gone:
+                answer = ("gone", None)
             except LowtideError as fault:
                 answer = ("fault", fault)
             line.send(answer)
