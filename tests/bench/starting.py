@@ -30,6 +30,7 @@ _PARTS = {
     "submit": "order to the driver's process",
     "driver": "driver: imports, attaching, its meter",
     "controller": "Train's controller, or torchrun's launcher",
+    "place": "waiting for room",
     "workers": "workers' processes up to the loop",
     "imports": "imports of torch and DeepSpeed",
     "group": "process group",
@@ -39,7 +40,7 @@ _PARTS = {
     "restore": "loading the checkpoint",
     "first_step": "first step",
 }
-_BEFORE = ("submit", "driver", "controller", "workers")
+_BEFORE = ("submit", "driver", "controller", "place", "workers")
 """What comes before the loop."""
 _OWN = {
     "segment's driver",
