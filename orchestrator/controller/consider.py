@@ -17,6 +17,7 @@ from orchestrator.controller.decide import Case, Decision, Go, Running, Wait, de
 from orchestrator.controller.effort import Effort
 from orchestrator.controller.frame import Framing, Opening, basis_of, frame, measured, modes_of, opening, to_measure
 from orchestrator.controller.look import Look
+from orchestrator.controller.pools import ever, never
 from orchestrator.controller.room import Room
 from orchestrator.controller.settle import cause_of, retry_at, retry_text
 from orchestrator.controller.share import TOGETHER
@@ -46,15 +47,17 @@ def consider(look: Look, job: Job, site: Site, room: Room, effort: Effort, windo
     # What runs grows, or moves, only into room that there is; what waits plans for room that may come.
     most = _most(spec, site, room, running) if running is not None else None
     verdict = _considered(look, job, spec, site, effort, window_end, most)
-    full = _take(verdict.decision, spec, room)
+    full, nodes = _take(verdict.decision, spec, room)
     if not full:
-        return verdict
+        return replace(verdict, nodes=nodes)
     fitting = _most(spec, site, room, running)
     if fitting is not None and any(fitting.values()):
         # Another zone, or fewer workers, may have room now.
         other = _considered(look, job, spec, site, effort, window_end, fitting)
-        if isinstance(other.decision, Go) and not _take(other.decision, spec, room):
-            return other
+        if isinstance(other.decision, Go):
+            still_full, nodes = _take(other.decision, spec, room)
+            if not still_full:
+                return replace(other, nodes=nodes)
     return replace(
         verdict,
         decision=Wait("paused" if job.id in look.segments else "waiting", full),
@@ -76,8 +79,11 @@ def _considered(
     problem = frame(framing, when.spans, site)
     made: Plan | None = None
     planned_for: str | None = None
+    lacking = never(site.zones_for(spec), spec, look.shown) if not framing.zones else ""
     if job.wish != "run":
         blocked = "is not to run"
+    elif lacking:
+        blocked = lacking
     elif isinstance(problem, Problem) and _is_new_to_fleet(look, job, spec):
         blocked = NEW
     elif isinstance(problem, Problem) and not _finishing(framing):
@@ -124,6 +130,9 @@ def framing_of(
 ) -> Framing:
     """The job as the planner's frame takes it; `most` is how many workers its zones have room for, where known."""
     running = look.running(job.id)
+    if running is None:  # what runs holds its room, whatever was seen of it
+        there = ever(site.zones_for(spec), spec.workers, look.shown)
+        most = {zone: min(count, there.get(zone, count)) for zone, count in (most or there).items()}
     return Framing(
         spec=spec,
         submitted_at=job.submitted_at,
@@ -287,14 +296,14 @@ def _most(spec: JobSpec, site: Site, room: Room, running: Segment | None) -> Map
     return fitting
 
 
-def _take(decision: Decision, spec: JobSpec, room: Room) -> str:
-    """Take the room that a start needs; returns why there is none, or an empty text."""
+def _take(decision: Decision, spec: JobSpec, room: Room) -> tuple[str, tuple[str, ...]]:
+    """Take the room that a start needs; returns why there is none, or an empty text and the nodes."""
     if not isinstance(decision, Go) or decision.start is None:
-        return ""
+        return "", ()
     missing = [name for name in spec.secrets if name not in os.environ]
     if missing:
-        return f"waits for the secret {missing[0]}: it is not in the controller's environment; set it there"
+        return f"waits for the secret {missing[0]}: it is not in the controller's environment; set it there", ()
     try:
-        return room.take(decision.zone, decision.mode[0], spec.workers)
+        return room.place(decision.zone, decision.mode[0], spec.workers)
     except Unavailable as fault:
-        return str(fault)
+        return str(fault), ()

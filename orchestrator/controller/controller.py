@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 
 from sqlalchemy.orm import Session
 
@@ -22,7 +22,7 @@ from orchestrator.controller.consider import consider
 from orchestrator.controller.effort import Effort, undisturbed
 from orchestrator.controller.figures import Figures
 from orchestrator.controller.gauges import gauges
-from orchestrator.controller.look import Look, glance, look_at
+from orchestrator.controller.look import SHOWN_TO_S, Look, glance, look_at
 from orchestrator.controller.room import Room
 from orchestrator.controller.settle import refused, settle
 from orchestrator.controller.write import Order, Verdict, set_aside, stands, write_all
@@ -263,7 +263,8 @@ class Controller:
             log.warning("%s", fault)
             return
         with self._store.read() as session:
-            known = fleets.capacities(session)
+            # What was written long ago is written anew, for nobody trusts it any more.
+            known = fleets.capacities(session, now - timedelta(seconds=SHOWN_TO_S / 2))
         if shown != known:
             with self._writing() as session:
                 fleets.keep_capacities(session, shown, now)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -21,11 +21,15 @@ from orchestrator.controller.told import digest, told
 from orchestrator.site import Site
 from orchestrator.store import fleets, forecasts
 from orchestrator.store.accounts import account_of
+from orchestrator.store.fleets import Shown
 from orchestrator.store.jobs import ACTIVE_STATES, active_jobs, jobs_of, segments_by_job, spec_of
 from orchestrator.store.schema import FleetRow, Job, Segment
 
 SEEN_TO_S = 600.0
 """Plans of a fleet to which nobody has seen for so long, and for two slots, are as none: each job is planned alone."""
+
+SHOWN_TO_S = 600.0
+"""What nodes there are is taken for granted so long: larger ones may come to a cluster that nobody asks meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,8 @@ class Look:
     """By job, of those that have a budget: what they have emitted so far."""
     fleets: Mapping[str, FleetRow] = field(default_factory=dict)
     """By what is shared, jobs that are planned together; those of which nobody has seen to it of late are absent."""
+    shown: Mapping[str, Shown] = field(default_factory=dict)
+    """What zones have for jobs, where the cluster was seen of late."""
     specs: dict[str, JobSpec] = field(default_factory=dict)
     """By job, those that were read already: no spec changes."""
     unreadable: Sequence[tuple[Job, str]] = ()
@@ -139,6 +145,7 @@ def _empty(session: Session, site: Site, now: datetime) -> Look:
         versions={zone: digest(outlook) for zone, outlook in curves.items()},
         learned={},
         fleets={kind: row for kind, row in fleets.fleets(session).items() if _is_kept(row, site, now)},
+        shown=fleets.capacities(session, now - timedelta(seconds=SHOWN_TO_S)),
     )
 
 

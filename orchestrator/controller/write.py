@@ -36,6 +36,8 @@ class Verdict:
     planned_for: str | None
     rest: Rest | None = None
     """How long it stands where nothing changes; None where the next pass is to look again."""
+    nodes: tuple[str, ...] = ()
+    """Where a start has taken its room."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +125,8 @@ def _write(
         return None
     order = _order(job, segment, verdict.spec, site, epoch)
     if not segment.known:
-        order = replace(order, also_at=_also_at(segments_of(session, job.id), segment, site))
+        also_at = _also_at(segments_of(session, job.id), segment, site)
+        order = replace(order, also_at=also_at, nodes=verdict.nodes)
     return Order(order, segment.known, kill=isinstance(decision, Kill))
 
 

@@ -289,6 +289,50 @@ def test_what_the_nodes_have_counts_and_what_others_hold_does_not(shop: Shop) ->
     assert shop.hours("a")[0][0] >= 3.0
 
 
+def test_jobs_that_name_the_same_kind_take_turns_though_the_zone_has_room(shop: Shop) -> None:
+    shop.cluster.free = [Node("h", "h", "DE", 2, 16, 2, 16, "H100"), Node("a", "a", "DE", 2, 16, 2, 16, "A100")]
+    shop.submit("now", 0.2, carbon={"policy": "now"})
+    shop.controller.run_pass()
+    for name in "ab":
+        shop.submit(name, workers={"count": 2, "gpus": 1, "gpu_kind": "A100"})
+    shop.planner.once()
+    row = shop.fleet()
+    assert row is not None and (row.zones, row.jobs) == (["DE"], 2)
+    (a,), (b,) = shop.plan("a").slots, shop.plan("b").slots
+    assert a.end <= b.start or b.end <= a.start
+
+
+def test_workers_that_no_node_has_whole_are_not_planned_at_once(shop: Shop) -> None:
+    shop.cluster.free = [Node(name, name, "DE", 3, 16, 3, 16) for name in "xy"]
+    shop.submit("now", 0.2, carbon={"policy": "now"})
+    shop.controller.run_pass()
+    for name in "abc":
+        shop.submit(name, workers={"count": 1, "gpus": 2})
+    shop.planner.once()
+    row = shop.fleet()
+    assert row is not None and (row.jobs, row.missed) == (3, [])
+    for minutes in range(0, 8 * 60, 5):
+        assert shop.used(T0 + timedelta(minutes=minutes)) <= 2
+
+
+def test_a_job_that_fits_on_no_node_says_so_and_is_not_planned(shop: Shop) -> None:
+    shop.cluster.free = [Node(name, name, "DE", 4, 16, 1, 16) for name in "xy"]
+    shop.submit("now", 0.2, workers={"count": 1, "gpus": 1}, carbon={"policy": "now"})
+    shop.controller.run_pass()
+    shop.site.zones["DE"] = shop.site.zones["DE"].model_copy(update={"gpus": None})
+    shop.submit("wide", workers={"count": 1, "gpus": 8})
+    shop.planner.once()
+    shop.controller.run_pass()
+    assert shop.job("wide").plan is None
+    assert shop.job("wide").reason.startswith("waits for larger nodes, or more, in DE: 1 workers of 8 GPU")
+    shop.cluster.free.append(Node("z", "z", "DE", 8, 64, 8, 64))
+    for _ in range(2):
+        shop.controller.run_pass()
+    shop.now += HOUR
+    shop.controller.run_pass()
+    assert shop.plan("wide").slots
+
+
 def test_a_changed_forecast_replans_all(shop: Shop) -> None:
     for name in ("a", "b"):
         shop.submit(name)

@@ -223,6 +223,7 @@ def test_two_jobs_do_not_take_the_same_gpus_and_the_more_important_goes_first(be
     urgent = bench.submit(name="urgent", priority=5, carbon={"policy": "now"})
     bench.controller().run_pass()
     assert list(bench.cluster.orders) == [f"{urgent}-1"]
+    assert bench.cluster.orders[f"{urgent}-1"].nodes == ("n",)
     assert "waits for room" in bench.job().reason
 
 
