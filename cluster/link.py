@@ -2,27 +2,39 @@
 In: steps and phases as the loop takes them. Out: whether to stop, and the name of that end.
 The worker of rank 0 holds one; the loop asks `stop_wanted` between two steps.
 
-It is also the dead man's switch: with no control actor and no controller it goes by the last `run_until` it saw.
+It is also the dead man's switch: with no control actor and no controller it goes by the last `run_until` it saw. A node
+that is cut off may have been given up by then: while the control actor is silent, it looks whether a later segment has
+taken over the checkpoints, and stops if so, for nothing that it still trains would count.
 """
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime, timezone
+from pathlib import Path
 from typing import Any
 
 from cluster.api import Desire, Ended, Phase, Progress
+from jobs import fence
+from jobs.patience import bounded
+from jobs.spec.errors import Fenced, Unavailable
 
 PERIOD_S = 0.5
 ANSWER_TIMEOUT_S = 10.0
+LOOK_EVERY_S = 10.0
+LOOK_SILENCE_S = 5.0
+"""How long the disk may take to say who has taken over."""
 
 
 class Link:
     """One for a segment. The loop's thread writes and reads plain attributes; a thread of its own does the talking."""
 
-    def __init__(self, segment_id: str, desire: Desire) -> None:
-        self._segment_id = segment_id
+    def __init__(self, segment_id: str, desire: Desire, fenced: Callable[[], str] = str) -> None:
+        """`fenced` says who has taken over, or is empty; see `taken_over`."""
+        self._segment_id, self._fenced = segment_id, fenced
+        self._look_at_s = 0.0
         self._hear(desire)
         self._phase: Phase = "start"
         self._step: tuple[int, int, float | None, int, float] = (0, 0, None, 0, 0.0)
@@ -93,9 +105,20 @@ class Link:
                 if not silent:
                     print(f"lowtide: the control actor does not answer ({_first_line(fault)}); going on", flush=True)
                 silent = True
+                self._look()
             if last:
                 return
             self._closing.wait(PERIOD_S)
+
+    def _look(self) -> None:
+        """Stop where a later segment has taken over; nobody is there to say so."""
+        if self._stop is not None or _elapsed_s() < self._look_at_s:
+            return
+        self._look_at_s = _elapsed_s() + LOOK_EVERY_S
+        why = self._fenced()
+        if why:
+            print(f"lowtide: {why}; stopping", flush=True)
+            self._stop = self.desire.ends_as
 
     def _exchange(self) -> None:
         import ray
@@ -114,6 +137,17 @@ class Link:
         step, steps, loss, trained_steps, trained_s = self._step
         now, note = datetime.now(timezone.utc), self._note
         return Progress(now, self._phase, step, steps, loss, trained_steps, trained_s, note=note)
+
+
+def taken_over(checkpoints: Path, segment: int) -> str:
+    """Which later segment has taken over the checkpoints, in words; empty where none has, or the disk does not say."""
+    try:
+        bounded(str(checkpoints), lambda _pulse: fence.check(checkpoints, segment), LOOK_SILENCE_S)
+    except Fenced as fault:
+        return str(fault)
+    except (Unavailable, OSError):
+        return ""
+    return ""
 
 
 def _elapsed_s() -> float:

@@ -22,7 +22,7 @@ from cluster.api import SegmentOrder
 from cluster.began import began_at_s
 from cluster.cap import is_refused, tell
 from cluster.drain import DrainWatch
-from cluster.link import Link
+from cluster.link import Link, taken_over
 from cluster.meter.limit import Cap
 from cluster.order import TRACEBACK, code_path, number_of, read_order
 from jobs.place import Outcome, Phase, Place
@@ -153,7 +153,7 @@ class RankWatch:
     def __init__(self, order: SegmentOrder, place: Place) -> None:
         self._order, self._rank = order, place.rank
         self._trains = False
-        self._link = Link(order.segment_id, order.desire) if place.rank == 0 else None
+        self._link = Link(order.segment_id, order.desire, lambda: _taken_over(place)) if place.rank == 0 else None
         if self._link is not None:
             self._link.open()
         self._drain = DrainWatch(order.segment_id, order.desire) if place.local_rank == 0 else None
@@ -199,6 +199,10 @@ class RankWatch:
         if self._drain is not None:
             self._drain.close()
         release(self._meter, self._order, self._rank)
+
+
+def _taken_over(place: Place) -> str:
+    return taken_over(place.checkpoints, place.segment)
 
 
 def register(order: SegmentOrder, rank: int) -> Any:

@@ -6,12 +6,14 @@ Talking to the control actor is the segments' integration test's.
 from __future__ import annotations
 
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
 import cluster.link
 from cluster.api import Desire
-from cluster.link import Link
+from cluster.link import Link, taken_over
+from jobs import fence
 
 
 def test_goes_on_until_run_until_has_come() -> None:
@@ -53,3 +55,22 @@ def test_shows_the_last_loss_that_was_read() -> None:
     link.stepped(2, 10, None, 2, 0.2)
     progress = link._progress()
     assert (progress.step, progress.loss, progress.trained_s) == (2, 2.5, 0.2)
+
+
+def test_while_nobody_answers_a_segment_whose_checkpoints_were_taken_over_stops(tmp_path: Path) -> None:
+    until = datetime.now(timezone.utc) + timedelta(hours=1)
+    fence.claim(tmp_path, 1)
+    link = Link("a-1", Desire(until, "expired", 1), lambda: taken_over(tmp_path, 1))
+    link._look()
+    assert not link.stop_wanted()
+    fence.claim(tmp_path, 2)
+    link._look_at_s = 0.0
+    link._look()
+    assert link.stop_wanted()
+    assert "fenced by segment 2 of the job" in taken_over(tmp_path, 1) and not taken_over(tmp_path, 2)
+
+
+def test_a_folder_that_cannot_be_looked_at_stops_nobody(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert taken_over(tmp_path / "file", 1) == ""
+    assert taken_over(tmp_path / "missing", 1) == ""
