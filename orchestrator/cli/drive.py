@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from jobs.spec import InputError, JobFault, Unavailable, iso, seconds
-from orchestrator.attach import attach
+from orchestrator.attach import attach, attach_if_running
 from orchestrator.cli.desk import Desk, desk
 from orchestrator.cli.live import Live
 from orchestrator.cli.submit import admit_and_store
@@ -56,7 +56,7 @@ def run(site_file: Path | None, spec_file: Path, out: Path | None) -> None:
 def drive_job(at: Desk, job_id: str) -> str:
     """Make passes until the job has ended, with a live view; returns its state."""
     with _beside(at) as planner, Live(at, job_id) as live:
-        controller = Controller(at.store, at.site, lambda: attach(at.site))
+        controller = _controller(at)
         try:
             while True:
                 if _pass_or_watch(controller):
@@ -77,7 +77,7 @@ def drive_job(at: Desk, job_id: str) -> str:
 def serve(site_file: Path | None) -> None:
     """Make passes until SIGINT or SIGTERM; running segments go on until their `run_until`."""
     with desk(site_file) as at, _beside(at) as planner, _until_ended() as ended:
-        controller = Controller(at.store, at.site, lambda: attach(at.site))
+        controller = _controller(at)
         print(f"controls {', '.join(at.site.zones)}; a pass every {pass_every_s(at.site):g} s", file=sys.stderr)
         _passes(controller, planner, at, ended, lambda: None)
 
@@ -86,7 +86,7 @@ def tick(site_file: Path | None) -> None:
     """One pass. Where another controller is at work it does nothing, and that is fine."""
     with desk(site_file) as at:
         Refresher(at.store, at.site).once()
-        controller = Controller(at.store, at.site, lambda: attach(at.site))
+        controller = _controller(at)
         try:
             controller.hold()
             Planner(at.store, at.site).once()
@@ -107,7 +107,7 @@ def window(site_file: Path | None, length: str) -> None:
         raise InputError(f"--for: {fault}") from None
     with desk(site_file) as at, _beside(at, closes_at) as planner, _until_ended() as ended:
         print(f"window open until {iso(closes_at)}", file=sys.stderr)
-        controller = Controller(at.store, at.site, lambda: attach(at.site))
+        controller = _controller(at)
 
         def past_the_end() -> datetime | None:
             with at.store.read() as session:
@@ -119,6 +119,11 @@ def window(site_file: Path | None, length: str) -> None:
 
         _passes(controller, planner, at, ended, past_the_end)
         print("window closed", file=sys.stderr)
+
+
+def _controller(at: Desk) -> Controller:
+    """The site's controller; that meters hold rows is no reason to start an embedded Ray."""
+    return Controller(at.store, at.site, lambda: attach(at.site), visit=lambda: attach_if_running(at.site))
 
 
 def _passes(

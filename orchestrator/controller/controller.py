@@ -14,7 +14,7 @@ from datetime import datetime, timedelta, timezone
 
 from sqlalchemy.orm import Session
 
-from cluster.api import Cluster, Node
+from cluster.api import Cluster, MeterRow, Node
 from jobs.spec import InputError, JobSpec, Refused, StaleEpoch, Unavailable
 from orchestrator.controller.asleep import Glance, Sleepers, Waking
 from orchestrator.controller.capacity import Capacity
@@ -27,7 +27,7 @@ from orchestrator.controller.room import Room
 from orchestrator.controller.settle import refused, settle
 from orchestrator.controller.write import Order, Verdict, set_aside, stands, write_all
 from orchestrator.site import Site
-from orchestrator.store import Store, facts, fleets, lease, progress
+from orchestrator.store import Store, facts, fleets, lease, owed, progress
 from orchestrator.store.fleets import kind_of
 from orchestrator.store.jobs import jobs_of, running_ids
 from orchestrator.store.schema import Job
@@ -44,7 +44,10 @@ def utcnow() -> datetime:
 
 
 class Controller:
-    """One controller of one site; `attach` is called when there is something to do on the cluster."""
+    """One controller of one site; `attach` is called when there is something to do on the cluster.
+
+    `visit` is called where all there is to do is to take rows; by default it is `attach`.
+    """
 
     def __init__(
         self,
@@ -53,8 +56,10 @@ class Controller:
         attach: Callable[[], Cluster],
         clock: Callable[[], datetime] = utcnow,
         holder: str | None = None,
+        visit: Callable[[], Cluster] | None = None,
     ) -> None:
         self._store, self._site, self._attach, self._clock = store, site, attach, clock
+        self._visit = visit or attach
         self._holder = holder or lease.this_process()
         self._cluster: Cluster | None = None
         self._capacity = Capacity()
@@ -114,8 +119,10 @@ class Controller:
     def _observe(self, now: datetime) -> str:
         """Take in views and rows of what runs; returns why that could not be done, or an empty text."""
         with self._store.read() as session:
-            running = running_ids(session)
+            running, due = running_ids(session), owed.due(session, now)
         if not running:
+            if due:
+                self._collect(now)
             return ""
         try:
             cluster = self._reach()
@@ -126,6 +133,7 @@ class Controller:
                 facts.add_rows(session, rows)
                 settle(session, views, now)
                 progress.keep(session, views, self._site.history_s)
+                owed.settle(session, now)
             # Only what is committed is acknowledged: after a crash in between, the meters send it again.
             cluster.acknowledge(self._site.spool, rows)
         except Unavailable as fault:
@@ -133,6 +141,26 @@ class Controller:
             log.warning("%s", fault)
             return str(fault)
         return ""
+
+    def _collect(self, now: datetime) -> None:
+        """Take in rows of what ran, where nothing runs any more; what cannot be had now is asked for later."""
+        rows: Sequence[MeterRow] = ()
+        try:
+            self._cluster = cluster = self._cluster or self._visit()
+            rows = cluster.collect(self._site.spool)
+        except Unavailable as fault:
+            self._cluster = None
+            log.info("rows are owed: %s", fault)
+        with self._writing() as session:
+            facts.add_rows(session, rows)
+            owed.settle(session, now)
+        if not rows or self._cluster is None:
+            return
+        try:
+            self._cluster.acknowledge(self._site.spool, rows)
+        except Unavailable as fault:
+            self._cluster = None
+            log.info("rows are sent again: %s", fault)
 
     def _explain(self, seen: Look, trouble: str) -> None:
         with self._writing() as session:

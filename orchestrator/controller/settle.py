@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from cluster.api import Progress, SegmentResult, SegmentView
 from orchestrator.controller.stuck import GONE_S, notice
 from orchestrator.plan.record import when_done
+from orchestrator.store import owed
 from orchestrator.store.jobs import note, of_ids, running_segments
 from orchestrator.store.schema import Job, Segment
 
@@ -90,6 +91,7 @@ def _began(job: Job, segment: Segment, restored_step: int) -> None:
 
 def _finish(session: Session, job: Job, segment: Segment, result: SegmentResult, now: datetime, why: str = "") -> None:
     segment.ended, segment.ended_at = result.ended, result.at
+    owed.owe(segment)
     segment.parts_s, segment.checkpoint_bytes = dict(result.parts_s), result.checkpoint_bytes
     segment.error = result.error
     segment.moved_bytes, segment.moved_from = result.moved_bytes, result.moved_from
@@ -132,6 +134,8 @@ def refused(session: Session, segment_id: str, why: str, now: datetime) -> None:
 def _lose(session: Session, job: Job, segment: Segment, message: str, now: datetime) -> None:
     segment.ended, segment.ended_at, segment.error = "lost", now, message or "the cluster no longer knows it"
     segment.step = job.step = segment.start_step
+    if segment.known:
+        owed.owe(segment)
     note(session, job, now, f"segment {segment.n} in {segment.zone} is lost: {segment.error}")
     _retry(job, now, segment.error)
 

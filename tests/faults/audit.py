@@ -9,6 +9,8 @@ import json
 import math
 import threading
 import time
+from collections.abc import Mapping
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +21,8 @@ from tests.nvml.curves import energy_j
 
 Key = tuple[str, str, int]
 
-TAKEN_WITHIN_S = 90.0
+TAKEN_WITHIN_S = 180.0
+"""A host that was not heard since the last segment's end is asked again after 65 s, and then after as long again."""
 READ_EVERY_S = 0.1
 EDGE_S = 0.2
 """How far the reading of a counter and the moment that it is booked for may lie apart on a loaded machine."""
@@ -86,15 +89,36 @@ def audit(ground: Ground, spooled: Spooled) -> list[str]:
 
 
 def _due(ground: Ground, spooled: Spooled) -> set[Key]:
-    """Rows that the ledger must have: all but the idle account's since the last segment ended.
+    """Rows that the ledger must have by now."""
+    segments = [segment for job_id in ground.jobs for segment in ground.site.segments(job_id)]
+    return due(spooled.rows, {each.id: each.ended_at for each in segments if each.ended_at is not None})
 
-    Those are taken when something runs again, for a pass does not attach to Ray for them.
+
+def due(rows: Mapping[Key, Mapping[str, Any]], ended_at: Mapping[str, datetime]) -> set[Key]:
+    """All rows of jobs, and of the idle account those up to the last segment's end, or each host's first word since.
+
+    From its first word since its own last segment ended a host owes nothing: what it idles then is taken when something
+    runs again, for a pass does not attach to Ray for that.
     """
-    ended = [segment.ended_at for job_id in ground.jobs for segment in ground.site.segments(job_id)]
-    last = max((at for at in ended if at is not None), default=None)
-    if last is None:
-        return set(spooled.rows)
-    return {key for key, row in spooled.rows.items() if row.get("job_id") is not None or utc(row["end"]) <= last}
+    if not ended_at:
+        return set(rows)
+    last, own = max(ended_at.values()), dict[str, datetime]()
+    for (host, _, _), row in rows.items():
+        if (end := ended_at.get(row.get("segment_id") or "")) is not None:
+            own[host] = max(own.get(host, end), end)
+    words = dict[str, tuple[datetime, Key]]()
+    for key, row in rows.items():
+        if key[0] in own and utc(row["end"]) > own[key[0]]:
+            words[key[0]] = min(words.get(key[0], (utc(row["end"]), key)), (utc(row["end"]), key))
+    first = {key for _, key in words.values()}
+
+    def is_due(key: Key, row: Mapping[str, Any]) -> bool:
+        end = utc(row["end"])
+        return (
+            row.get("job_id") is not None or end <= last or key in first or (key[0] in words and end < words[key[0]][0])
+        )
+
+    return {key for key, row in rows.items() if is_due(key, row)}
 
 
 def ledger(ground: Ground) -> list[LedgerRow]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from orchestrator.store.schema import LedgerRow
-from tests.faults.audit import _against_the_counter
+from tests.faults.audit import Key, _against_the_counter, due
 from tests.integration.ranks import MODEL, differing
 from tests.nvml.curves import energy_j
 
@@ -61,6 +61,25 @@ def test_a_row_that_is_doubled_lost_or_changed_is_seen(wrong: Callable[[list[Led
     assert _against_the_counter(1, "square", rows) == ["GPU 1 was never metered"]
 
 
+def test_a_host_owes_its_rows_up_to_its_first_word_since_its_last_segment_ended() -> None:
+    def spooled(host: str, device: str, n: int, job_id: str | None = None) -> tuple[Key, dict[str, str]]:
+        end = T0 + timedelta(seconds=10 * (n + 1))
+        told = {"end": end.isoformat(), **({"job_id": job_id, "segment_id": f"{job_id}-1"} if job_id else {})}
+        return (host, device, n), told
+
+    rows = dict(
+        [
+            *(spooled("a", "gpu", n, "one" if n < 3 else None) for n in range(9)),
+            *(spooled("a", "cpu", n) for n in range(2, 9)),
+            *(spooled("b", "gpu", n) for n in range(9)),
+        ]
+    )
+    ended_at = {"one-1": T0 + timedelta(seconds=32), "two-1": T0 + timedelta(seconds=21)}
+    both = {(host, "gpu", n) for host in "ab" for n in range(3)}
+    assert due(rows, ended_at) == both | {("a", "cpu", 2), ("a", "cpu", 3)}
+    assert due(rows, {}) == set(rows)
+
+
 def checkpoints(folder: Path, weight: float, step: int = 8) -> Path:
     (folder / MODEL).parent.mkdir(parents=True)
     (folder / MODEL).write_bytes(b"the same")
@@ -74,9 +93,7 @@ def test_one_bit_of_a_weight_is_seen(tmp_path: Path) -> None:
     whole = checkpoints(tmp_path / "whole", 2.0)
     assert differing(whole, checkpoints(tmp_path / "same", 2.0)) == []
     assert differing(whole, checkpoints(tmp_path / "other", 2.0000002)) == ["rank-0.pt.weight"]
-    assert differing(whole, checkpoints(tmp_path / "earlier", 2.0, step=7)) == [
-        "the last step is 7, not 8"
-    ]
+    assert differing(whole, checkpoints(tmp_path / "earlier", 2.0, step=7)) == ["the last step is 7, not 8"]
     other = checkpoints(tmp_path / "model", 2.0)
     (other / MODEL).write_bytes(b"the samf")
     assert differing(whole, other) == [str(MODEL)]
