@@ -80,24 +80,31 @@ def _on_sigterm(order: SegmentOrder) -> None:
 
 
 def _fit(order: SegmentOrder, started_at_s: float) -> SegmentResult:
+    import ray
     from ray.exceptions import RayError
     from ray.train import TrainingFailedError
 
+    from cluster.placing import PlaceWatch
     from cluster.trainer import trainer
 
     run = trainer(order)
     fit_at_s = time.time()
+    place = PlaceWatch(order.segment_id, order.desire, ray.get_runtime_context().get_job_id())
+    place.open()
     try:
         report = run.fit().return_value
     except (TrainingFailedError, RayError) as fault:
         return _failed(order, fault)
+    finally:
+        place.close()
     submitted_at_s = float(os.environ.get(SUBMITTED_AT, started_at_s))
     # These cross processes, so they are differences of UTC clocks; on two hosts these may disagree.
     parts_s = {
         "submit": max(0.0, started_at_s - submitted_at_s),
         "driver": fit_at_s - started_at_s,
-        "controller": max(0.0, report["began_at_s"] - fit_at_s),
-        "workers": report["entered_at_s"] - report["began_at_s"],
+        "controller": max(0.0, report["began_at_s"] - fit_at_s - place.waited_s),
+        "place": place.waited_s,
+        "workers": report["entered_at_s"] - max(report["began_at_s"], fit_at_s + place.waited_s),
         "end": max(0.0, time.time() - report["left_at_s"]),
     }
     return SegmentResult(

@@ -13,8 +13,9 @@ from orchestrator.accounting.account import Account
 
 STOP_PARTS = ("step_end", "checkpoint", "publish", "mirror", "end")
 """From the wish to the end of the segment, in order; the workers tell seconds of them."""
-_BETWEEN = ("train", "copy", "evaluate", "export")
-"""What belongs to neither: the training itself, what saving held it up, and what follows the last step."""
+_BETWEEN = ("train", "copy", "evaluate", "export", "place")
+"""What belongs to neither: the training itself, what saving held it up, what follows the last step, and waiting for
+a place that others had taken."""
 
 
 @dataclass(frozen=True)

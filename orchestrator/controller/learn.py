@@ -123,13 +123,14 @@ def _variation(by_mode: Mapping[Mode, Sequence[Segment]]) -> float:
 def _resume_s(segments: Sequence[Segment]) -> float:
     """Median seconds from the order to the first step, and from the stop to the end, of what was measured.
 
-    The time in which a checkpoint came from elsewhere is left out, for a move is charged it beside.
+    The time in which a checkpoint came from elsewhere is left out, for a move is charged it beside; and that in which
+    others had the place of its workers, for that is no cost of a pause.
     """
     costs = []
     for segment in segments:
         if segment.first_step_at is not None:
             start_s = (segment.first_step_at - segment.ordered_at).total_seconds()
-            start_s -= segment.parts_s.get("transfer", 0.0)
+            start_s -= segment.parts_s.get("transfer", 0.0) + segment.parts_s.get("place", 0.0)
             costs.append(start_s + _parts_of_stop_s(segment))
     return statistics.median(costs) if costs else ASSUMED_RESUME_S
 

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from cluster.api import Progress, SegmentView
+from cluster.api import Progress, SegmentResult, SegmentView
 from jobs.spec import iso
+from orchestrator.controller.learn import learn
 from orchestrator.controller.settle import MAX_RETRIES, retry_at
 from orchestrator.store import facts, jobs, lease
 from orchestrator.store.schema import Job
@@ -77,6 +78,32 @@ def test_a_clock_that_is_set_back_makes_no_back_off_longer_than_it_is(bench: Ben
     bench.now += timedelta(seconds=1)
     controller.run_pass()
     assert bench.cluster.orders["tiny-2"].reason == "retry"
+
+
+def test_a_segment_that_waits_for_its_workers_place_says_so_and_is_charged_no_start_for_it(bench: Bench) -> None:
+    bench.submit(carbon={"policy": "now"})
+    controller = bench.controller()
+    controller.run_pass()
+    said = "segment tiny-1 waits for its workers' place since 2026-03-01T12:00:00Z: others took the room"
+    waiting = Progress(bench.now, "start", 0, 0, None, 0, 0.0, note=said)
+    bench.cluster.views["tiny-1"] = SegmentView("tiny-1", "running", waiting)
+    controller.run_pass()
+    assert bench.job().state == "running" and bench.job().reason.endswith(f"; {said}")
+    assert bench.job().step == 0
+    bench.now += timedelta(seconds=200)
+    bench.cluster.views["tiny-1"] = SegmentView("tiny-1", "running", replace(waiting, note=""))
+    controller.run_pass()
+    assert "waits" not in bench.job().reason
+    bench.now += timedelta(seconds=40)
+    bench.show("tiny-1", 1, 1.0)
+    controller.run_pass()
+    parts_s = {"place": 200.0, "workers": 39.0, "step_end": 0.5}
+    result = SegmentResult(bench.now, "done", STEPS, STEPS, {}, parts_s, 1000)
+    bench.cluster.views["tiny-1"] = SegmentView("tiny-1", "ended", None, result)
+    controller.run_pass()
+    with bench.store.read() as session:
+        learned = learn(session, bench.job().likeness)
+    assert learned.pause.resume_s == pytest.approx(39.0 + 0.5)
 
 
 def test_what_the_user_asked_for_is_no_back_off(bench: Bench) -> None:
