@@ -113,7 +113,7 @@ class SegmentResult:
     """Measured seconds by part: driver, workers, imports, restore, first_step, train, step_end, checkpoint, publish."""
     checkpoint_bytes: int
     error: str | None = None
-    """The worker's traceback where `ended` is failed."""
+    """The worker's traceback where `ended` is failed, also where lost if there is one; the last line says why."""
     power_limit_w: int | None = None
     """The limit that held on all of the segment's GPUs from beginning to end, where it wished for one; else None."""
     power_limit_refused: str | None = None
