@@ -5,9 +5,12 @@ The cluster's worker calls `run`; heavy imports happen inside it, so that they a
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from jobs import audit, checkpoint, result, resume, tokens
 from jobs.data import Corpus, corpus, feed, holdout_batches, micro_size, total_steps
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from jobs.group import Group
     from jobs.resize import Resize
 
+Value = TypeVar("Value")
 SAVE_AGAIN_S = (2.0, 10.0, 30.0)
 """Before each further try of the save that ends a segment."""
 
@@ -34,6 +38,8 @@ def run(spec: JobSpec, place: Place, watch: Watch) -> Outcome:
     parts = Parts()
     watch.phase("start")
     _check(spec, place)
+    shelf = Shelf(place, spec.checkpoint.keep, parts)
+    finding = _begun(shelf.find) if place.rank == 0 else None
     with parts.time("imports"):
         from jobs import engine as engines
         from jobs.group import Group
@@ -41,20 +47,38 @@ def run(spec: JobSpec, place: Place, watch: Watch) -> Outcome:
         deepspeed = engines.prepare(place)
     with parts.time("group"):
         group = Group(place)
-    with parts.time("data"):
+    with parts.time("find"):
+        found = group.first(lambda: finding.result() if finding is not None else None)
+    with parts.time("data"):  # not sooner: `find` removes what a crash left there
         text = _corpus(spec, place, group)
-    return _Run(spec, place, watch, group, parts, text).go(deepspeed)
+    return _Run(spec, place, watch, group, parts, shelf, text).go(deepspeed, found)
+
+
+def _begun(act: Callable[[], Value]) -> Future[Value]:
+    """`act` in a thread of its own: a checkpoint is brought and checked while Python imports and the ranks meet."""
+    future: Future[Value] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(act())
+        except Exception as fault:  # who waits for the result gets it
+            future.set_exception(fault)
+
+    threading.Thread(target=run, name="lowtide-find", daemon=True).start()
+    return future
 
 
 class _Run:
     """One rank's run; the methods are its stages, in order."""
 
-    def __init__(self, spec: JobSpec, place: Place, watch: Watch, group: Group, parts: Parts, text: Corpus) -> None:
+    def __init__(
+        self, spec: JobSpec, place: Place, watch: Watch, group: Group, parts: Parts, shelf: Shelf, text: Corpus
+    ) -> None:
         assert spec.training is not None and spec.data is not None
         self.spec, self.place, self.watch, self.group, self.parts, self.corpus = spec, place, watch, group, parts, text
         self.essentials = resume.essentials(spec, place.world_size, text.digest)
         self.training = spec.training
-        self.shelf = Shelf(place, spec.checkpoint.keep, parts)
+        self.shelf = shelf
         self.saver = Saver(group, place, self.shelf, parts)
         self.length = spec.data.sequence_length
         self.steps = total_steps(spec.training, len(text.training), self.length)
@@ -64,9 +88,9 @@ class _Run:
         self.told = ""
         self.metrics: dict[str, float] = {}
 
-    def go(self, deepspeed: Any) -> Outcome:
-        """Build, resume, step, checkpoint, result."""
-        found = self._find()
+    def go(self, deepspeed: Any, found: checkpoint.Published | None) -> Outcome:
+        """Build, resume from `found`, step, checkpoint, result."""
+        self._take(found)
         if self.step >= self.steps and self._has_result():
             return self._outcome(done=True)
         resize = self._resize(found)
@@ -87,16 +111,13 @@ class _Run:
         engine.close()
         return self._outcome(done)
 
-    def _find(self) -> checkpoint.Published | None:
-        """The checkpoint to resume from, the same on every rank; None starts afresh."""
-        with self.parts.time("find"):
-            found = self.group.first(self.shelf.find)
+    def _take(self, found: checkpoint.Published | None) -> None:
+        """Stand where the checkpoint to resume from does, the same on every rank; None starts afresh."""
         if found is not None:
             resume.fits(self.essentials, found)
             self.step = self.saved_step = found.step
             self.checkpoint_bytes = found.size_bytes
             self.metrics = dict(found.meta["metrics"])
-        return found
 
     def _resize(self, found: checkpoint.Published | None) -> Resize | None:
         """The conversion of a checkpoint whose shards are of another width, begun; None where there is none to do."""
