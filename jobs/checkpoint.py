@@ -233,12 +233,22 @@ def adopt(folder: Path, found: Published, keep: int, segment: int) -> Published:
             target = found.folder
         else:
             partial.rename(target)
+            _adopt_universal(found.folder, target)
             sync_folder(folder)
         show(folder, point(folder, target, keep, segment), segment)
         return replace(found, folder=target, segment=segment)
 
     with told_as(str(folder)):
         return bounded(str(folder), act)
+
+
+def _adopt_universal(before: Path, target: Path) -> None:
+    """Take along the form for another width, where it was made."""
+    whole, partial = before.with_name(f"{before.name}.universal"), target.with_name(f"{target.name}.universal.partial")
+    if whole.is_dir():
+        with suppress(FileNotFoundError):
+            _linked(whole, partial)
+            partial.rename(target.with_name(f"{target.name}.universal"))
 
 
 def _linked(source: Path, partial: Path) -> bool:

@@ -233,12 +233,16 @@ def test_what_was_published_before_segments_were_counted_is_gone_on_from(tmp_pat
     assert (tmp_path / fence.POINTER).read_bytes() == (tmp_path / fence.pointer_of(1)).read_bytes()
 
 
-def test_what_is_taken_up_costs_no_room(tmp_path: Path) -> None:
+def test_what_is_taken_up_costs_no_room_and_comes_with_its_form_for_another_width(tmp_path: Path) -> None:
     find(tmp_path, 1)
     before = save(tmp_path, 1, 1)
+    shutil.copytree(before.folder, tmp_path / "step-00000001-1.universal")
     found = find(tmp_path, 2)
     assert found is not None
     assert os.path.samefile(before.folder / "rank-0.pt", found.folder / "rank-0.pt")
+    assert checkpoint.sound(tmp_path / "step-00000001-2.universal") is not None
+    save(tmp_path, 2, 2, keep=1)
+    assert sorted(path.name for path in tmp_path.glob("step-*")) == ["step-00000002-2"]
 
 
 @pytest.fixture
