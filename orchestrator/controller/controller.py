@@ -269,16 +269,28 @@ class Controller:
                     self._reach().start(order.segment)
             except StaleEpoch:
                 raise
-            except Refused as fault:
-                log.warning("%s: %s", order.segment.segment_id, fault)
-                with self._writing() as session:
-                    refused(session, order.segment.segment_id, str(fault), self._clock())
             except Unavailable as fault:
-                self._cluster = None
                 log.warning("%s: %s", order.segment.segment_id, fault)
+                # What answers to everything but this start refuses it, however it says so.
+                answers = isinstance(fault, Refused) or (not order.known and self._answers(order.segment.segment_id))
+                if not answers:
+                    self._cluster = None
                 if not order.known:
-                    with self._writing() as session:
-                        session.get_one(Job, order.segment.job_id).reason = f"cannot be started yet: {fault}"
+                    self._not_started(order, fault, answers)
+
+    def _answers(self, segment_id: str) -> bool:
+        try:
+            return segment_id in self._reach().observe([segment_id])
+        except Unavailable:
+            return False
+
+    def _not_started(self, order: Order, fault: Unavailable, is_refused: bool) -> None:
+        """Write why a segment could not be started; where the cluster answers, it is not tried for ever."""
+        with self._writing() as session:
+            if is_refused:
+                refused(session, order.segment.segment_id, str(fault), self._clock())
+            else:
+                session.get_one(Job, order.segment.job_id).reason = f"cannot be started yet: {fault}"
 
     def _note(self, seen: Look, now: datetime) -> None:
         """Write down what the zones have for jobs, where this pass has attached to the cluster and it has changed."""

@@ -89,6 +89,11 @@ def test_a_cluster_that_does_not_answer_costs_no_retry(bench: Bench, monkeypatch
     controller = bench.controller()
     with monkeypatch.context() as patch:
         patch.setattr(bench.cluster, "start", silent)
+        patch.setattr(bench.cluster, "nodes", lambda: bench.cluster.free)
+        bench.cluster.down = True
+        controller.run_pass()
+        bench.cluster.down = False
+        patch.setattr(bench.cluster, "observe", silent)
         for _ in range(2 * MOST_REFUSALS):
             controller.run_pass()
             bench.now += PASS
@@ -96,3 +101,17 @@ def test_a_cluster_that_does_not_answer_costs_no_retry(bench: Bench, monkeypatch
     assert bench.job().retries == 0
     controller.run_pass()
     assert list(bench.cluster.orders) == ["tiny-1"]
+
+
+def test_a_cluster_that_answers_to_all_but_one_start_refuses_it(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.submit(carbon={"policy": "now"})
+
+    def silent(order: SegmentOrder) -> None:
+        raise Unavailable("the disk of its working_dir has not answered for 60 s")
+
+    monkeypatch.setattr(bench.cluster, "start", silent)
+    controller = bench.controller()
+    for _ in range(MOST_REFUSALS):
+        controller.run_pass()
+        bench.now += PASS
+    assert bench.job().reason.startswith("lost its segment (cannot be started: the disk of its working_dir")
