@@ -1,6 +1,7 @@
 """Patience: file work that hangs is given up after a silence, and nothing of it goes on behind the caller's back.
 In: acts that say when they get on. Out: their values, or Unavailable that names what was silent.
-Writing, checking, sending and bringing checkpoints go through it: a file system that hangs holds up no job for ever.
+All reading and writing of a job's files goes through it but that of tokens while it trains: a file system that hangs
+holds up no start and no end for ever.
 
 A thread that waits in the kernel for a file server cannot be ended. Its work is given up instead: it is a daemon, so
 that no exit waits for it, and its next `beat` raises, so that it touches nothing more.
@@ -9,12 +10,14 @@ that no exit waits for it, and its next `beat` raises, so that it touches nothin
 from __future__ import annotations
 
 import errno
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from jobs.spec import Unavailable
 
@@ -32,6 +35,8 @@ _OUTSIDE = {
     if hasattr(errno, name)
 }
 """What a disk that is broken, full or far away says."""
+_READ_BYTES = 8 << 20
+"""Read at a time; a server that needs longer than the silence for it counts as one that hangs."""
 _SETTLE_S = 5.0
 """How long lanes get to see that one of them has failed."""
 
@@ -50,6 +55,7 @@ class Pulse:
         self._silence_s = silence_s
         self._until_s = time.monotonic() + silence_s
         self._over = False
+        self._computing, self._lock = 0, threading.Lock()
 
     def beat(self, allow_s: float = 0.0) -> None:
         """Getting on: silence counts anew from now, after `allow_s` in which none is expected. May raise GivenUp."""
@@ -57,9 +63,22 @@ class Pulse:
             raise GivenUp
         self._until_s = max(self._until_s, time.monotonic() + self._silence_s + allow_s)
 
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """No file is worked on meanwhile: however long that takes, it is no silence. May raise GivenUp at its end."""
+        with self._lock:
+            self._computing += 1
+        try:
+            yield
+        finally:
+            self._until_s = time.monotonic() + self._silence_s
+            with self._lock:
+                self._computing -= 1
+        self.beat()
+
     def left_s(self) -> float:
         """Seconds until the silence is too long."""
-        return self._until_s - time.monotonic()
+        return self._silence_s if self._computing else self._until_s - time.monotonic()
 
     def stop(self) -> None:
         """Nobody waits any more."""
@@ -135,6 +154,23 @@ def told_as(what: str) -> Iterator[None]:
         raise
     except OSError as fault:
         raise Unavailable(f"{what}: {fault.strerror or fault}") from fault
+
+
+class _Steady(io.FileIO):
+    """A file that is read in pieces, each told of."""
+
+    def __init__(self, path: Path, beat: Beat) -> None:
+        super().__init__(path)
+        self._beat = beat
+
+    def readinto(self, buffer: Any) -> int:
+        self._beat()
+        return int(super().readinto(memoryview(buffer)[:_READ_BYTES]) or 0)
+
+
+def reading(path: Path, beat: Beat) -> io.BufferedReader:
+    """The file, open to be read; each piece that comes of it is a beat. Read it by size: the whole at once is one."""
+    return io.BufferedReader(_Steady(path, beat), 1 << 20)
 
 
 def is_outside(fault: BaseException) -> bool:

@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from jobs import universal
-from jobs.checkpoint import Published
+from jobs.checkpoint import Published, Sealed
 from jobs.group import Group
 from jobs.place import Place
 
@@ -26,7 +26,7 @@ class Resize:
         self._group, self._place, self._found = group, place, found
         self._began_s = time.monotonic()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lowtide-convert")
-        self._work: Future[None] | None = None
+        self._work: Future[dict[str, Sealed]] | None = None
         if not group.first(lambda: universal.prepare(found)):
             self._work = self._pool.submit(universal.convert, found, place.rank, place.world_size)
 
@@ -35,8 +35,7 @@ class Resize:
         target = universal.folder_of(self._found)
         if self._work is not None:
             asked_s = time.monotonic()
-            self._group.each(self._work.result)
-            shares = self._group.each(lambda: universal.seal(self._found, self._place.rank, self._place.world_size))
+            shares = self._group.each(self._work.result)
             sealed = {name: file for share in shares for name, file in share.items()}
             size_bytes = self._group.first(lambda: universal.publish(self._found, sealed))
             self._say(size_bytes, asked_s)

@@ -39,7 +39,7 @@ def _writing(state: Any, path: Path, over: Event) -> Callable[[Pulse], Sealed]:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with Stream(path, beat, pulse.beat) as stream:
-                _serialise(state, stream)
+                serialise(state, stream)
                 return stream.seal()
         except OSError as fault:
             raise Unavailable(f"{path}: {fault.strerror or fault}") from fault
@@ -47,7 +47,7 @@ def _writing(state: Any, path: Path, over: Event) -> Callable[[Pulse], Sealed]:
     return act
 
 
-def _serialise(state: Any, stream: Stream) -> None:
+def serialise(state: Any, stream: Stream) -> None:
     """torch.save; what the disk says to it is raised as it was, for torch makes a RuntimeError of its own of it."""
     try:
         torch.save(state, stream)  # type: ignore[arg-type]

@@ -9,62 +9,74 @@ import glob
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
+from jobs.patience import Beat, reading
 from jobs.spec import InputError
 
+_PIECE_BYTES = 1 << 20
 
-def files_of(patterns: Sequence[str]) -> list[Path]:
+
+def _still() -> None:
+    """Nobody listens."""
+
+
+def files_of(patterns: Sequence[str], beat: Beat = _still) -> list[Path]:
     """The files that match, sorted within each pattern and each once; InputError where a pattern matches none."""
     found: dict[Path, None] = {}
     for pattern in patterns:
-        matches = sorted(Path(match) for match in glob.iglob(pattern, recursive=True))
-        files = [match for match in matches if match.is_file()]
+        files = list[Path]()
+        for match in glob.iglob(pattern, recursive=True):
+            beat()
+            if Path(match).is_file():
+                files.append(Path(match))
+        files.sort()
         if not files:
             raise InputError(f"data.files: {pattern!r} matches no file on this worker; mend the pattern or the mount")
         found.update(dict.fromkeys(files))
     return list(found)
 
 
-def documents(path: Path) -> Iterator[str]:
+def documents(path: Path, beat: Beat = _still) -> Iterator[str]:
     """The documents of one file: `.jsonl` by line (key `text`), `.parquet` by row (column `text`), else the whole file.
 
-    InputError names the file, and the line where there is one.
+    `beat` is told of each piece that is read. InputError names the file, and the line where there is one.
     """
-    if path.suffix == ".jsonl":
-        return _json_lines(path)
-    if path.suffix == ".parquet":
-        return _parquet(path)
-    return _plain(path)
+    kinds = {".jsonl": _json_lines, ".parquet": _parquet}
+    with reading(path, beat) as file:
+        yield from kinds.get(path.suffix, _plain)(path, file)
 
 
-def _plain(path: Path) -> Iterator[str]:
+def _plain(path: Path, file: BinaryIO) -> Iterator[str]:
+    content = bytearray()
+    while piece := file.read(_PIECE_BYTES):
+        content += piece
     try:
-        yield path.read_bytes().decode("utf-8")
+        yield content.decode("utf-8")
     except UnicodeDecodeError as fault:
         raise InputError(f"data.files: {path}: is not UTF-8 at byte {fault.start}; convert it") from None
 
 
-def _json_lines(path: Path) -> Iterator[str]:
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-            except ValueError as fault:
-                raise InputError(f"data.files: {path}:{number}: is not JSON ({fault}); mend the line") from None
-            text = record.get("text") if isinstance(record, dict) else None
-            if not isinstance(text, str):
-                raise InputError(f'data.files: {path}:{number}: has no "text"; each line needs {{"text": "…"}}')
-            yield text
+def _json_lines(path: Path, file: BinaryIO) -> Iterator[str]:
+    for number, line in enumerate(file, start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except ValueError as fault:
+            raise InputError(f"data.files: {path}:{number}: is not JSON ({fault}); mend the line") from None
+        text = record.get("text") if isinstance(record, dict) else None
+        if not isinstance(text, str):
+            raise InputError(f'data.files: {path}:{number}: has no "text"; each line needs {{"text": "…"}}')
+        yield text
 
 
-def _parquet(path: Path) -> Iterator[str]:
+def _parquet(path: Path, file: BinaryIO) -> Iterator[str]:
     import pyarrow  # type: ignore[import-untyped]
     import pyarrow.parquet  # type: ignore[import-untyped]
 
     try:
-        table = pyarrow.parquet.ParquetFile(path)
+        table = pyarrow.parquet.ParquetFile(file)
         if "text" not in table.schema_arrow.names:
             raise InputError(f'data.files: {path}: has no column "text"; rename the one that holds the text')
         row = 0

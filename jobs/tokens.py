@@ -16,11 +16,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.spec import InputError
+from jobs.checkpoint import flush_s
+from jobs.patience import Beat, Pulse, bounded, is_outside, told_as
+from jobs.spec import InputError, Unavailable
 from jobs.text import documents, files_of
 
 FORMAT = 1
 """Part of the cache's key: raise it where the same text would give other tokens."""
+
+_CHUNK_BYTES = 8 << 20
 
 Array = NDArray[np.unsignedinteger[Any]]
 
@@ -55,6 +59,8 @@ class Pretrained:
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(name)
         except (OSError, ValueError, KeyError) as fault:
+            if is_outside(fault):
+                raise
             reason = (str(fault).splitlines() or [""])[0]
             raise InputError(
                 f"data.tokenizer: {name!r} is not bytes, a tokenizer's folder or a hub id ({reason})"
@@ -90,33 +96,50 @@ def prepare(patterns: Sequence[str], name: str, folder: Path) -> str:
     """Tokenise into `folder` unless it holds these tokens already; returns the key that `load` takes.
 
     The key covers the files' names, sizes and modification times and the tokenizer, so that a resume reads no text.
+    Unavailable where a disk is full, gone or silent.
     """
-    files = files_of(patterns)
-    key = _key(files, name)
-    if not (folder / f"{key}.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        _write(files, tokenizer(name), folder, key)
-    return key
+
+    def act(pulse: Pulse) -> str:
+        files = files_of(patterns, pulse.beat)
+        key = _key(files, name, pulse.beat)
+        if not (folder / f"{key}.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            _write(files, tokenizer(name), folder, key, pulse)
+        return key
+
+    try:
+        return bounded(f"{folder}, or a disk with data.files,", act)
+    except OSError as fault:
+        if is_outside(fault):
+            raise Unavailable(f"{fault.filename or folder}: {fault.strerror}") from fault
+        raise
 
 
 def load(folder: Path, key: str) -> Tokens:
-    """The tokens that `prepare` wrote, mapped rather than read."""
-    about = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
-    array = np.memmap(folder / f"{key}.bin", dtype=about["dtype"], mode="r")
-    return Tokens(array, about["vocab_size"], about["end_id"], about["digest"])
+    """The tokens that `prepare` wrote, mapped rather than read. Unavailable where the disk is gone or silent."""
+
+    def act(pulse: Pulse) -> Tokens:
+        about = json.loads((folder / f"{key}.json").read_text(encoding="utf-8"))
+        pulse.beat()
+        array = np.memmap(folder / f"{key}.bin", dtype=about["dtype"], mode="r")
+        return Tokens(array, about["vocab_size"], about["end_id"], about["digest"])
+
+    with told_as(str(folder)):
+        return bounded(str(folder), act)
 
 
-def _key(files: Iterable[Path], name: str) -> str:
+def _key(files: Iterable[Path], name: str, beat: Beat) -> str:
     marks: list[Any] = [FORMAT, name]
     folder = Path(name)
     parts = sorted(path for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
     for path in [*parts, *files]:
+        beat()
         state = path.stat()
         marks.append([str(path), state.st_size, state.st_mtime_ns])
     return hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:32]
 
 
-def _write(files: Iterable[Path], encoder: Tokenizer, folder: Path, key: str) -> None:
+def _write(files: Iterable[Path], encoder: Tokenizer, folder: Path, key: str, pulse: Pulse) -> None:
     """Write `<key>.bin`, then `<key>.json`: the second makes the first valid, so a crash between leaves no cache."""
     dtype = np.min_scalar_type(encoder.vocab_size - 1)
     end = [] if encoder.end_id is None else [encoder.end_id]
@@ -124,14 +147,20 @@ def _write(files: Iterable[Path], encoder: Tokenizer, folder: Path, key: str) ->
     partial = folder / f"{key}.{os.getpid()}.partial"
     with partial.open("wb") as out:
         for path in files:
-            for text in documents(path):
-                piece = np.concatenate([np.asarray(encoder.encode(text), dtype=dtype), np.asarray(end, dtype=dtype)])
-                digest.update(piece.tobytes())
-                out.write(piece.tobytes())
-        empty = out.tell() == 0
+            for text in documents(path, pulse.beat):
+                with pulse.computing():
+                    ids = np.asarray(encoder.encode(text), dtype=dtype)
+                    piece = np.concatenate([ids, np.asarray(end, dtype=dtype)]).tobytes()
+                    digest.update(piece)
+                for start in range(0, len(piece), _CHUNK_BYTES):
+                    pulse.beat()
+                    out.write(piece[start : start + _CHUNK_BYTES])
+        size_bytes = out.tell()
         out.flush()
+        pulse.beat(flush_s(size_bytes))
         os.fsync(out.fileno())
-    if empty:
+    pulse.beat()
+    if size_bytes == 0:
         partial.unlink()
         raise InputError("data.files: the files hold no text; name files that do")
     partial.rename(folder / f"{key}.bin")

@@ -15,8 +15,7 @@ from __future__ import annotations
 import math
 import re
 import shutil
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,16 +24,24 @@ import torch
 
 from jobs import checkpoint
 from jobs.checkpoint import Published, Sealed
+from jobs.patience import Beat, Pulse, bounded, together, told_as
+from jobs.saving import serialise
 from jobs.spec import InputError, JobFault
+from jobs.stream import Stream
 
 ADAM = {"fp32", "exp_avg", "exp_avg_sq"}
 """What DeepSpeed takes up at stage 3; at stages 1 and 2 any state will do that is sharded as the weights are."""
-_WRITERS = 4
+_COMMON = "zero/optimizer_state.pt"
 
 
 def is_sharded(found: Published) -> bool:
-    """Whether the optimizer lies in a shard for each worker; what stage 0 writes any number of workers can load."""
-    return bool(_shard_files(found.folder))
+    """Whether the optimizer lies in a shard for each worker; what stage 0 writes any number of workers can load.
+
+    It, and all below, raise Unavailable where the disk is full, gone or silent.
+    """
+    where = str(found.folder)
+    with told_as(where):
+        return bounded(where, lambda _pulse: bool(_shard_files(found.folder)))
 
 
 def folder_of(found: Published) -> Path:
@@ -47,42 +54,52 @@ def prepare(found: Published) -> bool:
     if checkpoint.sound(folder_of(found)) is not None:
         return True
     partial = _partial_of(found)
-    for stale in (folder_of(found), partial):
-        shutil.rmtree(stale, ignore_errors=True)
-    (partial / "zero").mkdir(parents=True)
-    checkpoint.write_atomically(partial / checkpoint.META, {**found.meta, "universal": True})
-    return False
+
+    def act(pulse: Pulse) -> bool:
+        for stale in (folder_of(found), partial):
+            pulse.beat()
+            shutil.rmtree(stale, ignore_errors=True)
+        pulse.beat()
+        (partial / "zero").mkdir(parents=True)
+        checkpoint.write_atomically(partial / checkpoint.META, {**found.meta, "universal": True})
+        return False
+
+    with told_as(str(partial)):
+        return bounded(str(partial), act)
 
 
-def convert(found: Published, rank: int = 0, world_size: int = 1) -> None:
-    """Write this rank's share of the parameters; rank 0 writes what they have in common, too.
+def convert(found: Published, rank: int = 0, world_size: int = 1) -> dict[str, Sealed]:
+    """Write this rank's share of the parameters; rank 0 writes what they have in common, too. Returns what it wrote.
 
     Talks to no other rank. InputError where the optimizer keeps what has no universal form, JobFault where shards of
     the checkpoint do not make whole parameters.
     """
-    before, there = found.meta["essentials"]["workers.count"], len(_shard_files(found.folder))
-    if before != there:
-        raise JobFault(f"{found.folder}: {there} shards lie there of {before} workers; restore the folder or remove it")
-    shards, zero = _Shards(found.folder), _partial_of(found) / "zero"
+    where, partial = str(found.folder), _partial_of(found)
+    with told_as(where):
+        shards = bounded(where, lambda pulse: _Shards(found, pulse.beat))
+    acts = [shards.writing(name, partial / "zero") for name in shares(shards.sizes, world_size)[rank]]
     if rank == 0:
-        torch.save(shards.common(), zero / "optimizer_state.pt")
-        torch.save(shards.model_state(), zero.parent / shards.model_file.name)
-    with ThreadPoolExecutor(max_workers=_WRITERS) as pool:
-        list(pool.map(lambda name: shards.write(name, zero), shares(shards.sizes, world_size)[rank]))
+        acts.append(lambda pulse: {_COMMON: _write(shards.common(), partial / _COMMON, pulse)})
+        model = shards.model_file.name
+        acts.append(lambda pulse: {model: _write(shards.model_state(), partial / model, pulse)})
+    with told_as(str(partial)):
+        sealed = {name: file for each in together(str(partial), acts) for name, file in each.items()}
+    return sealed | checkpoint.seal_files(partial, [checkpoint.META] if rank == 0 else [])
 
 
 def publish(found: Published, sealed: Mapping[str, Sealed]) -> int:
     """Give the sealed partial its name, so that it counts; its size in bytes. Call it on one rank."""
     partial, target = _partial_of(found), folder_of(found)
-    checkpoint.write_manifest(partial, found.step, sealed)
-    partial.rename(target)
-    checkpoint.sync_folder(target.parent)
-    return sum(file.size_bytes for file in sealed.values())
 
+    def act(pulse: Pulse) -> int:
+        checkpoint.write_manifest(partial, found.step, sealed)
+        pulse.beat()
+        partial.rename(target)
+        checkpoint.sync_folder(target.parent)
+        return sum(file.size_bytes for file in sealed.values())
 
-def seal(found: Published, rank: int = 0, world_size: int = 1) -> dict[str, Sealed]:
-    """Flush and checksum this rank's share of the files, once every rank has written."""
-    return checkpoint.seal(_partial_of(found), rank, world_size)
+    with told_as(str(partial)):
+        return bounded(str(partial), act)
 
 
 def shares(sizes: Mapping[str, int], world_size: int) -> list[list[str]]:
@@ -113,10 +130,15 @@ class _Group:
 class _Shards:
     """The optimizer's shards of a checkpoint of ZeRO 1, 2 or 3, memory-mapped: what is read is what is asked for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, found: Published, beat: Beat) -> None:
+        folder = found.folder
+        files, before = _shard_files(folder), found.meta["essentials"]["workers.count"]
+        if before != len(files):
+            there = f"{len(files)} shards lie there of {before} workers"
+            raise JobFault(f"{folder}: {there}; restore the folder or remove it")
         self.folder, self.model_file = folder, _model_file(folder)
-        self.model = _open(self.model_file)
-        self._optimizers = [_open(path)["optimizer_state_dict"] for path in _shard_files(folder)]
+        self.model = _open(self.model_file, beat)
+        self._optimizers = [_open(path, beat)["optimizer_state_dict"] for path in files]
         self._weights_too = int(self._optimizers[0]["zero_stage"]) == 3
         shapes: Iterable[Mapping[str, Any]] = self.model["param_shapes"]
         self._shapes = {
@@ -146,20 +168,27 @@ class _Shards:
         buffers = {name: self.model["module"][name].clone() for name in self.model["buffer_names"] or ()}
         return {**self.model, "module": buffers, "frozen_param_fragments": None}
 
-    def write(self, name: str, zero: Path) -> None:
-        """One parameter's weights and optimizer states as whole tensors, in `zero/name/`."""
+    def writing(self, name: str, zero: Path) -> Callable[[Pulse], dict[str, Sealed]]:
+        """The act that writes one parameter's weights and optimizer states as whole tensors, in `zero/name/`."""
+        return lambda pulse: self._write(name, zero, pulse)
+
+    def _write(self, name: str, zero: Path, pulse: Pulse) -> dict[str, Sealed]:
         group, shape = self._shapes[name]
         holders = [groups[group] for groups in self._groups if name in groups[group].pieces]
         if sum(holder.pieces[name][1] for holder in holders) != self.sizes[name]:
             raise JobFault(f"{self.folder}: the shards hold only parts of {name}; restore the folder or remove it")
-        folder = zero / name
+        folder, sealed = zero / name, dict[str, Sealed]()
         folder.mkdir()
         for key in holders[0].states:
-            whole = torch.cat([holder.states[key].narrow(0, *holder.pieces[name]) for holder in holders])
+            pieces = [holder.states[key].narrow(0, *holder.pieces[name]) for holder in holders]
+            pulse.beat(checkpoint.flush_s(sum(piece.nbytes for piece in pieces)))  # it is read as it is touched
+            whole = torch.cat(pieces)
             # Stage 3 takes flat tensors up; stages 1 and 2 want to know along which dimension tensors were cut.
-            torch.save(whole if self._weights_too else {"cat_dim": 0, "param": whole.view(shape)}, folder / f"{key}.pt")
+            content = whole if self._weights_too else {"cat_dim": 0, "param": whole.view(shape)}
+            sealed[f"zero/{name}/{key}.pt"] = _write(content, folder / f"{key}.pt", pulse)
         if not self._weights_too and holders[0].step is not None:
-            torch.save(holders[0].step, folder / "step.pt")
+            sealed[f"zero/{name}/step.pt"] = _write(holders[0].step, folder / "step.pt", pulse)
+        return sealed
 
     def _read(self, rank: int) -> list[_Group]:
         optimizer = self._optimizers[rank]
@@ -203,7 +232,14 @@ def _mapped(optimizer: Mapping[str, Any], group: int) -> dict[str, tuple[int, in
     return {name: (address.start, address.numel) for name, address in addresses.items()}
 
 
-def _open(path: Path) -> dict[str, Any]:
+def _write(content: Any, path: Path, pulse: Pulse) -> Sealed:
+    with Stream(path, pulse.beat, pulse.beat) as stream:
+        serialise(content, stream)
+        return stream.seal()
+
+
+def _open(path: Path, beat: Beat) -> dict[str, Any]:
+    beat()
     content: dict[str, Any] = torch.load(str(path), map_location="cpu", mmap=True, weights_only=False)
     return content
 

@@ -12,10 +12,12 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from pathspec import GitIgnoreSpec
 
+from jobs.patience import Pulse, bounded, reading, told_as
 from jobs.spec.errors import InputError
 
 LIMIT_BYTES = 512 * 1024 * 1024
@@ -68,17 +70,27 @@ def place(source: Path, target: Path) -> None:
 
 
 def unpack(archive: Path, target: Path) -> None:
-    """Put the files of an archive into the folder `target`; nothing where it is there, as another rank put it."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix="unpacked-"))
-    with tarfile.open(archive, "r:gz") as files:
-        files.extractall(fresh, filter="data")
-    try:
-        fresh.rename(target)
-    except OSError:  # another rank was faster
-        shutil.rmtree(fresh)
+    """Put the files of an archive into the folder `target`; nothing where it is there, as another rank put it.
+
+    Unavailable where a disk is full, gone or silent.
+    """
+
+    def act(pulse: Pulse) -> None:
+        if target.exists():
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(dir=target.parent, prefix="unpacked-"))
+        try:
+            with reading(archive, pulse.beat) as packed, tarfile.open(fileobj=packed, mode="r:gz") as files:
+                files.extractall(fresh, filter="data")
+            with suppress(OSError):  # another rank was faster
+                fresh.rename(target)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+
+    where = f"working_dir: its copy {archive}, to be unpacked to {target.parent},"
+    with told_as(where):
+        bounded(where, act)
 
 
 def _files(folder: Path, ignored: list[tuple[Path, GitIgnoreSpec]]) -> Iterator[Path]:

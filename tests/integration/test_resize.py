@@ -145,9 +145,10 @@ def found(trained: Path, tmp_path: Path, request: pytest.FixtureRequest) -> chec
 def convert(found: checkpoint.Published, ranks: int = 3) -> Path:
     """The universal form as `ranks` ranks would make it."""
     assert not universal.prepare(found)
+    sealed: dict[str, checkpoint.Sealed] = {}
     for rank in range(ranks):
-        universal.convert(found, rank, ranks)
-    universal.publish(found, universal.seal(found))
+        sealed |= universal.convert(found, rank, ranks)
+    universal.publish(found, sealed)
     return universal.folder_of(found)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.spec import InputError, code
+from jobs.spec import InputError, Unavailable, code
 
 
 @pytest.fixture
@@ -76,3 +76,26 @@ def test_a_folder_that_is_too_large_or_none_is_refused(
     monkeypatch.setattr(code, "LIMIT_BYTES", 10)
     with pytest.raises(InputError, match="name what may stay out in its .gitignore, or use script.folder"):
         code.pack(folder, tmp_path / "code")
+
+
+def test_a_copy_on_a_disk_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens a pipe that has no other end waits for ever, as on a file server that is gone."""
+    monkeypatch.setattr("jobs.patience.SILENCE_S", 0.2)
+    os.mkfifo(tmp_path / "code.tar.gz")
+    with pytest.raises(Unavailable, match=r"working_dir: its copy .*code.tar.gz.* has not answered for 0.2 s"):
+        code.unpack(tmp_path / "code.tar.gz", tmp_path / "there" / "code")
+    assert not (tmp_path / "there" / "code").exists()
+
+
+def test_a_disk_that_does_not_take_the_copy_is_not_the_jobs_fault(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = code.pack(folder, tmp_path / "code")
+
+    def full(*_given: object, **_named: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tarfile.TarFile.extractall", full)
+    with pytest.raises(Unavailable, match=r"working_dir: its copy .*tar.gz.*: No space left on device"):
+        code.unpack(archive, tmp_path / "there" / "code")
+    assert list((tmp_path / "there").iterdir()) == [], "nothing is left of it"

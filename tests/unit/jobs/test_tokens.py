@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from jobs.spec import InputError
+from jobs.patience import bounded
+from jobs.spec import InputError, Unavailable
 from jobs.text import documents, files_of
 from jobs.tokens import Bytes, load, prepare
 
@@ -115,3 +119,65 @@ def test_a_crash_before_the_description_leaves_no_cache(tmp_path: Path) -> None:
     (data / f"{key}.bin").write_bytes(b"torn")
     assert prepare([str(tmp_path / "a.txt")], "bytes", data) == key
     assert load(data, key).array.tolist() == [*b"text", 256]
+
+
+def test_tokens_on_a_disk_that_hangs_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever opens a pipe that has no other end waits for ever, as on a file server that is gone."""
+    monkeypatch.setattr("jobs.patience.SILENCE_S", 0.2)
+    (tmp_path / "a.txt").write_text("text")
+    data = tmp_path / "data"
+    key = prepare([str(tmp_path / "a.txt")], "bytes", data)
+    (data / f"{key}.json").unlink()
+    os.mkfifo(data / f"{key}.{os.getpid()}.partial")
+    with pytest.raises(Unavailable, match=f"{data}, or a disk with data.files, has not answered for 0.2 s"):
+        prepare([str(tmp_path / "a.txt")], "bytes", data)
+    os.mkfifo(data / f"{key}.json")
+    with pytest.raises(Unavailable, match=f"{data} has not answered for 0.2 s"):
+        load(data, key)
+
+
+def test_a_disk_that_is_full_is_not_the_jobs_fault(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text")
+    data = tmp_path / "data"
+    key = prepare([str(tmp_path / "a.txt")], "bytes", data)
+    (data / f"{key}.json").unlink()
+    (data / f"{key}.{os.getpid()}.partial").symlink_to("/dev/full")
+    with pytest.raises(Unavailable, match="No space left on device"):
+        prepare([str(tmp_path / "a.txt")], "bytes", data)
+
+
+def test_text_that_comes_slowly_is_waited_for(tmp_path: Path) -> None:
+    pipe, next_one = tmp_path / "slow.txt", threading.Event()
+    os.mkfifo(pipe)
+
+    def write() -> None:
+        with pipe.open("wb", buffering=0) as out:
+            for _ in range(5):
+                out.write(b"piece ")
+                next_one.wait(0.6)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    assert bounded("here", lambda pulse: list(documents(pipe, pulse.beat)), silence_s=2.0) == ["piece " * 5]
+    writer.join()
+
+
+def test_a_tokenizer_may_take_its_time_and_a_tokenizers_folder_may_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.patience.SILENCE_S", 1.0)
+    never = threading.Event()
+
+    class Slow(Bytes):
+        def encode(self, text: str) -> NDArray[np.uint8]:
+            never.wait(2.5)
+            return super().encode(text)
+
+    monkeypatch.setattr("jobs.tokens.tokenizer", lambda name: Slow())
+    (tmp_path / "a.txt").write_text("text")
+    key = prepare([str(tmp_path / "a.txt")], "bytes", tmp_path / "data")
+    assert load(tmp_path / "data", key).array.tolist() == [*b"text", 256]
+    monkeypatch.setattr("jobs.tokens.tokenizer", lambda name: never.wait(30))
+    with pytest.raises(Unavailable, match="has not answered"):
+        prepare([str(tmp_path / "a.txt")], "other", tmp_path / "data")
+    never.set()
