@@ -23,6 +23,7 @@ from jobs import saving
 from jobs.checkpoint import Sealed
 from jobs.compiler import check, guard, load, put_interpreter_on_path
 from jobs.data import Batch, Micro, micro_size
+from jobs.loading import patiently
 from jobs.marks import StepPart, marks_on
 from jobs.objective import IGNORED, Objective, next_token
 from jobs.place import Place
@@ -196,7 +197,12 @@ class Engine:
         """Take up weights and optimizer of a checkpoint; JobFault where there is none.
 
         An engine made with `universal` takes up what jobs.universal made of one, any other what as many workers wrote.
+        Unavailable where the disk is gone or silent.
         """
+        with patiently(folder):
+            self._load(folder)
+
+    def _load(self, folder: Path) -> None:
         path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
         if path is None:
             raise JobFault(f"{folder}: DeepSpeed found no checkpoint in it; restore the folder or remove it")
