@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from jobs.patience import is_outside
 from jobs.spec import InputError, Model
 
 
@@ -73,6 +74,8 @@ def _pretrained(path: str, field: str) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as fault:
+        if is_outside(fault):
+            raise
         reason = (str(fault).splitlines() or [""])[0]
         raise InputError(
             f"{field}.path: {path!r} cannot be loaded ({reason[:300]}); give a folder or a hub id"

@@ -1,7 +1,7 @@
 """Patience: file work that hangs is given up after a silence, and nothing of it goes on behind the caller's back.
 In: acts that say when they get on. Out: their values, or Unavailable that names what was silent.
-All reading and writing of a job's files goes through it but that of tokens while it trains: a file system that hangs
-holds up no start and no end for ever.
+Code, tokens and checkpoints are read, written, converted, sent and brought through it: a file system that hangs then
+holds up no job for ever.
 
 A thread that waits in the kernel for a file server cannot be ended. Its work is given up instead: it is a daemon, so
 that no exit waits for it, and its next `beat` raises, so that it touches nothing more.
@@ -174,5 +174,10 @@ def reading(path: Path, beat: Beat) -> io.BufferedReader:
 
 
 def is_outside(fault: BaseException) -> bool:
-    """Whether this is what a disk or a file server says that is full, broken or gone, whoever asked it."""
-    return isinstance(fault, OSError) and fault.errno in _OUTSIDE
+    """Whether this is what a disk or a file server says that is full, broken or gone, or was raised because of that."""
+    said: BaseException | None = fault
+    while said is not None:
+        if isinstance(said, OSError) and said.errno in _OUTSIDE:
+            return True
+        said = said.__cause__ or (None if said.__suppress_context__ else said.__context__)
+    return False

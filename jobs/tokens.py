@@ -111,7 +111,7 @@ def prepare(patterns: Sequence[str], name: str, folder: Path) -> str:
         return bounded(f"{folder}, or a disk with data.files,", act)
     except OSError as fault:
         if is_outside(fault):
-            raise Unavailable(f"{fault.filename or folder}: {fault.strerror}") from fault
+            raise Unavailable(f"{fault.filename or folder}: {fault.strerror or fault}") from fault
         raise
 
 

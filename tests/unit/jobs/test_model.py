@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from jobs.model import build
+from jobs.patience import is_outside
 from jobs.spec import InputError, Model
 
 LLAMA: dict[str, Any] = {
@@ -67,3 +68,18 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
 def test_adapters_are_refused_for_now() -> None:
     with pytest.raises(InputError, match="model.lora: adapters are not supported yet"):
         build(Model.model_validate({"config": LLAMA, "lora": {"r": 8}}), 257, 64, 256, 0)
+
+
+def test_a_folder_whose_server_is_gone_is_not_the_users_mistake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_given: object, **_named: object) -> None:
+        try:
+            raise OSError(116, "Stale file handle")
+        except OSError as fault:
+            raise OSError("Unable to load weights") from fault  # as transformers does
+
+    monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", gone)
+    with pytest.raises(OSError, match="Unable to load weights") as caught:
+        build(Model(path=str(tmp_path)), 257, 64, 256, 0)
+    assert is_outside(caught.value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from jobs import checkpoint, patience
-from jobs.patience import LANES, GivenUp, Pulse, bounded, together, told_as
+from jobs.patience import LANES, GivenUp, Pulse, bounded, is_outside, together, told_as
 from jobs.spec import Unavailable
 
 
@@ -77,6 +78,29 @@ def test_what_a_disk_says_is_unavailable_and_what_is_missing_is_not() -> None:
         raise OSError(28, "No space left on device")
     with pytest.raises(FileNotFoundError), told_as("/c"):
         raise FileNotFoundError("/c/x")
+
+
+def test_what_was_raised_because_of_a_disk_is_outside_and_what_a_program_does_wrong_is_not() -> None:
+    def because() -> None:
+        try:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        except OSError as fault:
+            raise RuntimeError("the model cannot be read") from fault
+
+    def instead() -> None:
+        try:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        except OSError:
+            raise RuntimeError("of no account") from None
+
+    with pytest.raises(RuntimeError) as caught:
+        because()
+    assert is_outside(caught.value)
+    with pytest.raises(RuntimeError) as caught:
+        instead()
+    assert not is_outside(caught.value)
+    own = [PermissionError(13, "x"), FileNotFoundError(2, "x"), BrokenPipeError(32, "x"), OSError("x"), ValueError()]
+    assert not any(map(is_outside, own))
 
 
 def test_a_hanging_checkpoints_folder_is_told_of_and_holds_up_no_exit(tmp_path: Path) -> None:
