@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from jobs.patience import is_outside
-from jobs.spec import InputError, Model
+from jobs.spec import InputError, Model, Unavailable
 
 
 def build(model: Model, vocab_size: int, length: int, end_id: int | None, seed: int, field: str = "model") -> Any:
@@ -74,9 +74,9 @@ def _pretrained(path: str, field: str) -> Any:
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
     except (OSError, ValueError, KeyError) as fault:
-        if is_outside(fault):
-            raise
         reason = (str(fault).splitlines() or [""])[0]
+        if is_outside(fault):
+            raise Unavailable(f"{field}.path: {path!r} cannot be read ({reason[:300]})") from fault
         raise InputError(
             f"{field}.path: {path!r} cannot be loaded ({reason[:300]}); give a folder or a hub id"
         ) from None

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from jobs.model import build
-from jobs.patience import is_outside
-from jobs.spec import InputError, Model
+from jobs.spec import InputError, Model, Unavailable
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -80,6 +79,5 @@ def test_a_folder_whose_server_is_gone_is_not_the_users_mistake(
             raise OSError("Unable to load weights") from fault  # as transformers does
 
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", gone)
-    with pytest.raises(OSError, match="Unable to load weights") as caught:
+    with pytest.raises(Unavailable, match="model.path: .* cannot be read .Unable to load weights"):
         build(Model(path=str(tmp_path)), 257, 64, 256, 0)
-    assert is_outside(caught.value)
