@@ -14,8 +14,9 @@ from datetime import datetime, timedelta, timezone
 
 from sqlalchemy.orm import Session
 
-from cluster.api import Cluster, MeterRow, Node
-from jobs.spec import InputError, JobSpec, Refused, StaleEpoch, Unavailable
+from cluster.api import Cluster
+from jobs.spec import InputError, JobSpec, Unavailable
+from orchestrator.controller.act import act
 from orchestrator.controller.asleep import Glance, Sleepers, Waking
 from orchestrator.controller.capacity import Capacity
 from orchestrator.controller.consider import consider
@@ -23,13 +24,14 @@ from orchestrator.controller.effort import Effort, undisturbed
 from orchestrator.controller.figures import Figures
 from orchestrator.controller.gauges import gauges
 from orchestrator.controller.look import SHOWN_TO_S, Look, glance, look_at
+from orchestrator.controller.observe import observe
+from orchestrator.controller.reach import Reach
 from orchestrator.controller.room import Room
-from orchestrator.controller.settle import refused, settle
 from orchestrator.controller.write import Order, Verdict, set_aside, stands, write_all
 from orchestrator.site import Site
-from orchestrator.store import Store, facts, fleets, lease, owed, progress
+from orchestrator.store import Store, fleets, lease
 from orchestrator.store.fleets import kind_of
-from orchestrator.store.jobs import jobs_of, running_ids
+from orchestrator.store.jobs import jobs_of
 from orchestrator.store.schema import Job
 
 log = logging.getLogger(__name__)
@@ -58,10 +60,9 @@ class Controller:
         holder: str | None = None,
         visit: Callable[[], Cluster] | None = None,
     ) -> None:
-        self._store, self._site, self._attach, self._clock = store, site, attach, clock
-        self._visit = visit or attach
+        self._store, self._site, self._clock = store, site, clock
+        self._reach = Reach(attach, visit)
         self._holder = holder or lease.this_process()
-        self._cluster: Cluster | None = None
         self._capacity = Capacity()
         self._sleepers = Sleepers()
         self._figures = Figures()
@@ -88,13 +89,14 @@ class Controller:
         now, began_s = self._clock(), time.monotonic()
         with self._store.write() as session:
             self._epoch = lease.take(session, self._holder, now)
-        trouble = self._observe(now)
+        trouble = observe(self._store, self._site, self._reach, self._writing, now)
         with self._store.read() as session:
             seen, waking, glances = glance(session, self._site, now, self._sleepers, window_end, self._specs)
         if trouble:
             self._explain(seen, trouble)
         else:
-            self._act(self._decide(seen, waking, glances, window_end, began_s))
+            orders = self._decide(seen, waking, glances, window_end, began_s)
+            act(orders, self._reach, self._writing, self._clock)
         self._note(seen, now)
         self._publish(now)
         return bool(glances)
@@ -111,57 +113,6 @@ class Controller:
             lease.check(session, self._holder, self._epoch)
             yield session
 
-    def _reach(self) -> Cluster:
-        if self._cluster is None:
-            self._cluster = self._attach()
-        return self._cluster
-
-    def _observe(self, now: datetime) -> str:
-        """Take in views and rows of what runs; returns why that could not be done, or an empty text."""
-        with self._store.read() as session:
-            running, due = running_ids(session), owed.due(session, now)
-        if not running:
-            if due:
-                self._collect(now)
-            return ""
-        try:
-            cluster = self._reach()
-            views = cluster.observe(running)
-            # After the views: a segment that ended has made its last rows before it said so.
-            rows = cluster.collect(self._site.spool)
-            with self._writing() as session:
-                facts.add_rows(session, rows)
-                settle(session, views, now)
-                progress.keep(session, views, self._site.history_s)
-                owed.settle(session, now)
-            # Only what is committed is acknowledged: after a crash in between, the meters send it again.
-            cluster.acknowledge(self._site.spool, rows)
-        except Unavailable as fault:
-            self._cluster = None
-            log.warning("%s", fault)
-            return str(fault)
-        return ""
-
-    def _collect(self, now: datetime) -> None:
-        """Take in rows of what ran, where nothing runs any more; what cannot be had now is asked for later."""
-        rows: Sequence[MeterRow] = ()
-        try:
-            self._cluster = cluster = self._cluster or self._visit()
-            rows = cluster.collect(self._site.spool)
-        except Unavailable as fault:
-            self._cluster = None
-            log.info("rows are owed: %s", fault)
-        with self._writing() as session:
-            facts.add_rows(session, rows)
-            owed.settle(session, now)
-        if not rows or self._cluster is None:
-            return
-        try:
-            self._cluster.acknowledge(self._site.spool, rows)
-        except Unavailable as fault:
-            self._cluster = None
-            log.info("rows are sent again: %s", fault)
-
     def _explain(self, seen: Look, trouble: str) -> None:
         with self._writing() as session:
             for job in seen.jobs:
@@ -177,7 +128,7 @@ class Controller:
         began_s: float,
     ) -> list[Order]:
         """Consider the jobs that do not sleep, and write what was decided before any of it is carried out."""
-        room = Room(self._nodes)
+        room = Room(self._reach.nodes)
         for job in seen.jobs:
             segment = seen.running(job.id)
             if segment is not None and not segment.holds_room:
@@ -250,56 +201,13 @@ class Controller:
             for job, why in new:
                 set_aside(session, job.id, why, self._clock())
 
-    def _nodes(self) -> Sequence[Node]:
-        try:
-            return self._reach().nodes()
-        except Unavailable:
-            self._cluster = None
-            raise
-
-    def _act(self, orders: Sequence[Order]) -> None:
-        """Carry out what was written; what fails here the next pass does again."""
-        for order in orders:
-            try:
-                if order.kill:
-                    self._reach().kill(order.segment.segment_id)
-                elif order.known:
-                    self._reach().desire(order.segment.segment_id, order.segment.desire)
-                else:
-                    self._reach().start(order.segment)
-            except StaleEpoch:
-                raise
-            except Unavailable as fault:
-                log.warning("%s: %s", order.segment.segment_id, fault)
-                # What answers to everything but this start refuses it, however it says so.
-                answers = isinstance(fault, Refused) or (not order.known and self._answers(order.segment.segment_id))
-                if not answers:
-                    self._cluster = None
-                if not order.known:
-                    self._not_started(order, fault, answers)
-
-    def _answers(self, segment_id: str) -> bool:
-        try:
-            return segment_id in self._reach().observe([segment_id])
-        except Unavailable:
-            return False
-
-    def _not_started(self, order: Order, fault: Unavailable, is_refused: bool) -> None:
-        """Write why a segment could not be started; where the cluster answers, it is not tried for ever."""
-        with self._writing() as session:
-            if is_refused:
-                refused(session, order.segment.segment_id, str(fault), self._clock())
-            else:
-                session.get_one(Job, order.segment.job_id).reason = f"cannot be started yet: {fault}"
-
     def _note(self, seen: Look, now: datetime) -> None:
         """Write down what the zones have for jobs, where this pass has attached to the cluster and it has changed."""
-        if self._cluster is None:
+        if self._reach.attached is None:
             return
         try:
-            shown = self._capacity.read(self._cluster.nodes(), seen)
+            shown = self._capacity.read(self._reach.nodes(), seen)
         except Unavailable as fault:
-            self._cluster = None
             log.warning("%s", fault)
             return
         with self._store.read() as session:
@@ -311,14 +219,14 @@ class Controller:
 
     def _publish(self, now: datetime) -> None:
         """Send the pass's figures to the cluster's metrics, where this pass has attached to it."""
-        if self._cluster is None:
+        if self._reach.attached is None:
             return
         with self._store.read() as session:
             figures = gauges(session, self._site, now, self._figures)
         try:
-            self._cluster.publish(figures)
+            self._reach.attached.publish(figures)
         except Unavailable as fault:
-            self._cluster = None
+            self._reach.drop()
             log.warning("metrics: %s", fault)
 
 

@@ -1,5 +1,5 @@
 """What should happen to one job now, as data: start here, go on until then, end, or wait for a reason.
-In: a Case (wish, plan, running segment, time). Out: a Decision that act.py carries out.
+In: a Case (wish, plan, running segment, time). Out: a Decision, which `write` makes orders of.
 Pure: the same case gives the same decision, so a pass can be run twice, or finished by another controller.
 """
 

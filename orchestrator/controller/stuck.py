@@ -60,7 +60,8 @@ def stuck(
         return f"it did not end within {minutes} of being told to"
     if segment.phase is None:
         return f"its workers said nothing for {minutes}"
-    return f"no further step, and no phase but {segment.phase!r}, for {minutes}"
+    said = f"no further step, and no phase but {segment.phase!r}, for {minutes}"
+    return f"{said}; where that is honest work, raise the site's stuck_after"
 
 
 def patience_s(

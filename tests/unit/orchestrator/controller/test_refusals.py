@@ -59,7 +59,7 @@ def test_its_room_is_others_while_it_waits_and_the_attachment_stays(bench: Bench
         attached += 1
         return bench.cluster
 
-    controller._attach = attach  # type: ignore[assignment]
+    controller._reach._attach = attach  # type: ignore[assignment]
     for _ in range(MOST_REFUSALS):
         controller.run_pass()
         bench.now += PASS / 3

@@ -67,7 +67,7 @@ def test_one_that_hangs_before_its_first_step_is_killed_after_an_hour_and_retrie
         first = jobs.segments_of(session, "tiny")[0]
         texts = [event.text for event in jobs.history(session, "tiny")]
     assert first.ended == "lost" and first.error is not None
-    assert re.fullmatch("no further step, and no phase but 'restore', for 6[12] min", first.error)
+    assert re.fullmatch("no further step, and no phase but 'restore', for 6[12] min; .* stuck_after", first.error)
     assert any(text.startswith("segment 1 is killed: no further step") for text in texts)
     ticks(hour_long, MINUTE)
     assert hour_long.cluster.orders["tiny-2"].reason == "retry"
