@@ -10,9 +10,9 @@ from sqlalchemy import Connection, text
 
 def unchained(connection: Connection) -> None:
     """As version 2 left it: no chains, no power limits, no fleets, no running sums, no losses, no moves."""
+    without_moves(connection)
     for table in ("fleets", "capacities", "draws", "progress"):
         connection.execute(text(f"DROP TABLE {table}"))
-    without_moves(connection)
     for column in ("power_limit_w", "power_limit_refused"):
         connection.execute(text(f"ALTER TABLE segments DROP COLUMN {column}"))
     for name in ("ledger_rows_by_place", "intensities_by_place", "ledger_rows_by_uuid_and_start"):
@@ -25,7 +25,8 @@ def unchained(connection: Connection) -> None:
 
 
 def without_moves(connection: Connection) -> None:
-    """Without what version 8 added, and later ones: what segments brought, and their notes; indexes; liveness."""
+    """Without what version 8 added, and later ones: what segments brought, and notes; indexes; liveness; nodes."""
+    connection.execute(text("ALTER TABLE capacities DROP COLUMN nodes"))
     for name in ("segments_that_run", "ix_jobs_ended_at", "segments_that_owe_rows"):
         connection.execute(text(f"DROP INDEX {name}"))
     liveness = ("phase", "looked_at", "quiet_s", "hung", "refusals", "rows_due")
