@@ -81,7 +81,7 @@ def _shown(there: Sequence[Node], others: Mapping[str, _Held]) -> Shown:
     return Shown(
         gpus=sum(each.gpus * count for each, count in counted),
         cpus=sum(each.cpus * count for each, count in counted),
-        nodes=tuple(each._replace(count=count) for each, count in counted),
+        nodes=tuple(each._replace(number=count) for each, count in counted),
     )
 
 

@@ -79,7 +79,7 @@ def limits(site: Site, shown: Mapping[str, Shown], kind: Kind, jobs: Iterable[Ta
 def ever(zones: Sequence[str], each: Workers, shown: Mapping[str, Shown]) -> dict[str, int]:
     """How many such workers the nodes of the zones hold when they are empty; zones without known nodes are absent."""
     return {
-        zone: sum(alike.count * _workers(alike, each) for alike in shown[zone].nodes)
+        zone: sum(alike.number * _workers(alike, each) for alike in shown[zone].nodes)
         for zone in zones
         if zone in shown and shown[zone].nodes
     }
@@ -101,7 +101,7 @@ def _limits(nodes: Sequence[Alike], kind: Kind, jobs: Sequence[Taker]) -> tuple[
         fitting = [alike for alike in nodes if gpu_kind is None or alike.gpu_kind == gpu_kind]
         for least in sorted({job.each(kind) for job in own}):
             counted = [job for job in own if job.each(kind) >= least]
-            most = sum(alike.count * _usable(alike, kind, counted) for alike in fitting)
+            most = sum(alike.number * _usable(alike, kind, counted) for alike in fitting)
             # One that has no less than another that counts the same jobs, and more, says nothing.
             if not found:
                 found.append(Limit(most))
@@ -115,7 +115,7 @@ def _within(gpu_kind: str | None, least: int, other: Limit) -> bool:
 
 
 def _all(nodes: Sequence[Alike], kind: Kind) -> int:
-    return int(sum(alike.count * (alike.gpus if kind == "gpus" else alike.cpus * CPU_PARTS) for alike in nodes))
+    return int(sum(alike.number * (alike.gpus if kind == "gpus" else alike.cpus * CPU_PARTS) for alike in nodes))
 
 
 def _usable(alike: Alike, kind: Kind, jobs: Sequence[Taker]) -> int:

@@ -240,7 +240,10 @@ def _longer(state: State, fleet: Fleet, jobs: Sequence[FleetJob], doubled: int) 
 def _could(fleet: Fleet, job: FleetJob) -> bool:
     """Whether the job is narrow enough for a zone, now or once it has changed."""
     for zone, points in job.points.items():
-        limits = [fleet.zones[zone], *(fleet.zones[zone].pools[name] for name in job.pools.get(zone, ()))]
+        limits: list[FleetZone | Pool] = [
+            fleet.zones[zone],
+            *(fleet.zones[zone].pools[name] for name in job.pools.get(zone, ())),
+        ]
         most = min(_most(limit) for limit in limits)
         if any(point.workers * job.gpus_per_worker <= most for point in points):
             return True

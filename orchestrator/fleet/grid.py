@@ -86,7 +86,8 @@ def grid(fleet: Fleet, end: datetime) -> Grid:
     )
     made = _longer(made, cells, span)
     pools = {(name, part): pool for name, zone in fleet.zones.items() for part, pool in zone.pools.items()}
-    gpus = np.array([_gpus(made, each) for each in (*fleet.zones.values(), *pools.values())], dtype=np.int64)
+    limits: list[FleetZone | Pool] = [*fleet.zones.values(), *pools.values()]
+    gpus = np.array([_gpus(made, limit) for limit in limits], dtype=np.int64)
     return replace(made, gpus=gpus, pools=tuple(pools))
 
 

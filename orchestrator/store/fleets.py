@@ -31,7 +31,7 @@ class Alike(NamedTuple):
     cpus: float
     all_gpus: float
     all_cpus: float
-    count: int = 1
+    number: int = 1
 
 
 @dataclass(frozen=True)

@@ -137,4 +137,4 @@ def test_what_segments_hold_is_told_from_what_others_do_node_by_node() -> None:
     for _ in range(2):  # what others hold is believed the second time
         shown = capacity.read(nodes, look)["DE"]
     assert shown.gpus == 20
-    assert sorted((each.gpus, each.all_gpus, each.count) for each in shown.nodes) == [(4, 8, 1), (8, 8, 2)]
+    assert sorted((each.gpus, each.all_gpus, each.number) for each in shown.nodes) == [(4, 8, 1), (8, 8, 2)]
