@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs import checkpoint, fence, resume, sealing, target
+from jobs import checkpoint, fence, pointer, resume, sealing, target
 from jobs.bring import bring
 from jobs.mirror import send
 from jobs.patience import Pulse
@@ -221,6 +221,18 @@ def test_where_there_are_no_hard_links_the_claim_holds_and_nothing_is_copied(
     with pytest.raises(Fenced, match="another process runs as segment 2"):
         fence.claim(tmp_path, 2)
     assert save(tmp_path, 3, 2) == checkpoint.newest(tmp_path)
+
+
+def test_what_a_later_segment_is_writing_is_not_cleared_and_what_it_published_not_pointed_at(tmp_path: Path) -> None:
+    find(tmp_path, 1)
+    early = save(tmp_path, 5, 1)
+    find(tmp_path, 2)
+    save(tmp_path, 3, 2)
+    checkpoint.begin(checkpoint.partial_of(tmp_path, 6, 2), {"step": 6})
+    checkpoint.begin(checkpoint.partial_of(tmp_path, 6, 1), {"step": 6})
+    checkpoint.clear(tmp_path, 1)
+    assert [path.name for path in tmp_path.glob("*.partial")] == ["step-00000006-2.partial"]
+    assert pointer.point(tmp_path, early.folder, 2, 1) == ["step-00000005-1"]
 
 
 def test_what_was_published_before_segments_were_counted_is_gone_on_from(tmp_path: Path) -> None:
