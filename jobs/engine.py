@@ -6,6 +6,7 @@ The loop in jobs.train drives it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import logging
 import os
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from jobs import saving
+from jobs import masters, saving
 from jobs.checkpoint import Sealed
 from jobs.compiler import check, guard, load, put_interpreter_on_path
 from jobs.data import Batch, Micro, micro_size
@@ -183,7 +184,7 @@ class Engine:
 
         All ranks call; `finish_save` writes it and tells what the disk says to it.
         """
-        self._snapshot.begin(copies=beside)
+        self._snapshot.begin(copies=beside, once=masters.are_whole(self._engine))
         self._engine.save_checkpoint(str(folder), tag=tag, save_latest=False)
 
     def finish_save(self, over: Event) -> dict[Path, Sealed]:
@@ -203,11 +204,15 @@ class Engine:
             self._load(folder)
 
     def _load(self, folder: Path) -> None:
-        path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name)
+        lacking: list[str] = []
+        take = functools.partial(masters.take, lacking) if masters.are_whole(self._engine) else None
+        path, _ = self._engine.load_checkpoint(str(folder.parent), tag=folder.name, custom_load_fn=take)
         if path is None:
             raise JobFault(f"{folder}: DeepSpeed found no checkpoint in it; restore the folder or remove it")
         if self._universal:
             self._load_buffers(Path(path))
+        elif lacking:
+            masters.give(self._engine, lacking, folder)
 
     def _load_buffers(self, model_file: Path) -> None:
         """Take up the module's buffers, which DeepSpeed leaves as they are when it loads a universal checkpoint."""
