@@ -79,6 +79,8 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
 def test_an_engine_goes_on_from_masters_alone_and_from_both(
     deepspeed: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, section: dict[str, Any], both: bool
 ) -> None:
+    from deepspeed.utils import zero_to_fp32
+
     engine = made(deepspeed, section, seed=0)
     step(engine, 0)
     step(engine, 1)
@@ -95,6 +97,8 @@ def test_an_engine_goes_on_from_masters_alone_and_from_both(
     assert not same(weights(resumed), at_the_save)
     resumed.load(tmp_path / "step-2")
     assert same(weights(resumed), at_the_save)
+    exported = zero_to_fp32.get_fp32_state_dict_from_zero_checkpoint(str(tmp_path), "step-2")
+    assert all(torch.equal(exported[name].to(value.dtype), value) for name, value in at_the_save.items())
     for each in (engine, resumed):
         step(each, 2)
     assert same(weights(engine), weights(resumed))
