@@ -31,7 +31,9 @@ _MACHINES = re.compile(
     re.IGNORECASE,
 )
 """What CUDA and NVML say of a GPU, or of its driver, that is broken; an illegal access is the program's own."""
-_IN_USE = re.compile(r"was running was (.+?), which exceeds")
+_IN_USE = re.compile(
+    r"Memory on the node \(.*?\)(?: where .*? was running)? was (.+?)(?:, which exceeds|$)", re.MULTILINE
+)
 _ENDED_BY_NOBODY = re.compile(r"died unexpectedly|connection error code|SIGKILL", re.IGNORECASE)
 _LINE_CHARS = 400
 
@@ -139,7 +141,7 @@ def _lines(said: Mapping[int, str]) -> str:
 
 def _killed_by_ray(fault: Exception) -> str:
     found = _IN_USE.search(str(fault))
-    return "out of memory: Ray has killed it, for its node ran low" + (f" ({found[1]} in use)" if found else "")
+    return "out of memory: Ray has killed it, for its node ran low" + (f": {found[1]}" if found else "")
 
 
 def _gone(fault: Exception, is_known: bool) -> str:

@@ -146,17 +146,28 @@ def test_an_error_of_the_jobs_own_fails_it_with_the_traceback() -> None:
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_memory_that_ran_out_is_the_jobs_own_fault(wrapped: bool) -> None:
-    killed = OutOfMemoryError(
-        "Task was killed due to the node running low on memory.\nMemory on the node (IP: 1, ID: 2) where the task (x) "
-        "was running was 30GB / 31GB (0.96), which exceeds the memory usage threshold of 0.95. It was killed.\n"
-        "Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/x."
-    )
+@pytest.mark.parametrize(
+    ("memory", "told"),
+    [
+        (
+            "Memory on the node (IP: 1, ID: 2) was 30.1GB used / 31GB limit (0.97)",
+            "30.1GB used / 31GB limit (0.97)",
+        ),
+        (
+            "Memory on the node (IP: 1, ID: 2) where the task (x) was running was 30.1GB / 31GB (0.97), which exceeds "
+            "the memory usage threshold of 0.95. It was killed.",
+            "30.1GB / 31GB (0.97)",
+        ),
+    ],
+    ids=["Ray 2.56", "earlier ones"],
+)
+def test_memory_that_ran_out_is_the_jobs_own_fault(wrapped: bool, memory: str, told: str) -> None:
+    hint = "Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/x."
+    killed = OutOfMemoryError(f"Task was killed due to the node running low on memory.\n{memory}\n{hint}")
     fault = WorkerHealthCheckFailedError("A worker health check failed.", killed) if wrapped else killed
     found = failure_of(group(rank0=fault, rank1=RESET))
     assert found.ended == "failed"
-    why = "rank 0: out of memory: Ray has killed it, for its node ran low (30GB / 31GB (0.96) in use)"
-    assert cause_of(found.error) == why
+    assert cause_of(found.error) == f"rank 0: out of memory: Ray has killed it, for its node ran low: {told}"
 
 
 @pytest.mark.parametrize(
