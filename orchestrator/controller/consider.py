@@ -265,7 +265,7 @@ def _running(framing: Framing, segment: Segment) -> Running:
 
 def _stuck(job: Job, site: Site, framing: Framing, segment: Segment) -> str:
     ending = job.state == "pausing"
-    return stuck(segment, ending, framing.steps, framing.spec, framing.learned, site.stuck_after_s)
+    return stuck(segment, ending, framing.steps, framing.spec, framing.learned, site)
 
 
 def _to_measure(framing: Framing, made: Plan | None) -> Mode | None:

@@ -13,10 +13,13 @@ from datetime import datetime
 from cluster.api import Progress
 from jobs.spec import JobSpec
 from orchestrator.controller.learn import Learned
+from orchestrator.site import Site
 from orchestrator.store.schema import Segment
 
 SEEN_S = 120.0
 """A pass vouches for so many seconds before it at most."""
+COUNTED_S = 5.0
+"""What a pass sees is written no more often than this, for passes over a thousand segments would do little else."""
 TIMES = 20.0
 """How much longer than what was measured an honest part of a segment may take."""
 TRAINING_SHARE = 1 / 6
@@ -28,13 +31,14 @@ GONE_S = 900.0
 def notice(segment: Segment, progress: Progress | None, ending: bool, now: datetime) -> None:
     """Count the seconds since a pass last saw another step or phase; of one that is `ending`, all of them."""
     seen_s = (now - segment.looked_at).total_seconds() if segment.looked_at is not None else 0.0
-    segment.looked_at = now
-    if not ending and progress is not None and _gets_on(segment, progress):
-        segment.quiet_s = 0.0
-    else:
-        segment.quiet_s += min(max(0.0, seen_s), SEEN_S)
+    gets_on = not ending and progress is not None and _gets_on(segment, progress)
     if progress is not None:
         segment.phase = progress.phase
+    if gets_on:
+        segment.quiet_s = 0.0
+    if segment.looked_at is None or not 0.0 <= seen_s < COUNTED_S:
+        segment.quiet_s += 0.0 if gets_on else min(max(0.0, seen_s), SEEN_S)
+        segment.looked_at = now
 
 
 def _gets_on(segment: Segment, progress: Progress) -> bool:
@@ -42,9 +46,7 @@ def _gets_on(segment: Segment, progress: Progress) -> bool:
     return told != (segment.phase, segment.trained_steps) or progress.step > segment.step
 
 
-def stuck(
-    segment: Segment, ending: bool, steps: int | None, spec: JobSpec, learned: Learned, stuck_after_s: float
-) -> str:
+def stuck(segment: Segment, ending: bool, steps: int | None, spec: JobSpec, learned: Learned, site: Site) -> str:
     """Why a running segment is to be killed; empty where it is not.
 
     A script that never tells a step is let be until it is to end.
@@ -53,7 +55,7 @@ def stuck(
         return segment.hung
     if spec.is_blind() and not ending:
         return ""
-    if segment.quiet_s <= patience_s(segment, ending, steps, spec, learned, stuck_after_s):
+    if segment.quiet_s <= patience_s(segment, ending, steps, spec, learned, site):
         return ""
     minutes = f"{segment.quiet_s / 60:.0f} min"
     if ending:
@@ -64,15 +66,18 @@ def stuck(
     return f"{said}; where that is honest work, raise the site's stuck_after"
 
 
-def patience_s(
-    segment: Segment, ending: bool, steps: int | None, spec: JobSpec, learned: Learned, stuck_after_s: float
-) -> float:
-    """Seconds for which it may be quiet: of a training segment by its own steps, else by starts and stops like its."""
-    start_s = learned.pause.resume_s + learned.pause.move_s
+def patience_s(segment: Segment, ending: bool, steps: int | None, spec: JobSpec, learned: Learned, site: Site) -> float:
+    """Seconds for which it may be quiet: of a training segment by its own steps, else by starts and stops like its.
+
+    One that only cannot be heard any more is let end by itself, and save, when its `run_until` comes.
+    """
+    start_s, by_itself_s = learned.pause.resume_s + learned.pause.move_s, site.renew_within_s + learned.stop_s
+    least_s = max(site.stuck_after_s, by_itself_s)
     if ending:
-        return max(stuck_after_s, TIMES * (start_s + learned.stop_s))
+        return max(least_s, TIMES * (start_s + learned.stop_s))
     trains = segment.phase == "train" and segment.trained_steps > 0 and spec.script is None
     if trains and (steps is None or segment.step < steps):
         # After the last step it may wait for a checkpoint that is being written.
-        return max(TRAINING_SHARE * stuck_after_s, TIMES * segment.trained_s / segment.trained_steps)
-    return max(stuck_after_s, TIMES * max(start_s, learned.stop_s))
+        each_s = segment.trained_s / segment.trained_steps
+        return max(TRAINING_SHARE * site.stuck_after_s, by_itself_s, TIMES * each_s)
+    return max(least_s, TIMES * max(start_s, learned.stop_s))

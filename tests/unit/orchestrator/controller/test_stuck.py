@@ -21,7 +21,8 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def hour_long(bench: Bench) -> Bench:
-    """A job that runs at once, in a forecast that reaches far."""
+    """A forecast that reaches far, and segments that end by themselves soon after a controller falls silent."""
+    bench.site = Site.model_validate({**bench.site.model_dump(by_alias=True), "renew_within": "2m"})
     with bench.store.write() as session:
         forecasts.keep(session, "DE", "plan", T0, grid([CLEAN] * 72), None)
     return bench
@@ -87,6 +88,15 @@ def test_one_that_hangs_between_two_steps_is_killed_sooner(hour_long: Bench) -> 
     ticks(hour_long, 9 * MINUTE)
     assert hour_long.cluster.kills == []
     ticks(hour_long, 4 * MINUTE)
+    assert hour_long.cluster.kills == ["tiny-1"]
+
+
+def test_one_that_only_cannot_be_heard_is_let_save_and_end_by_itself(hour_long: Bench) -> None:
+    hour_long.site = Site.model_validate({**hour_long.site.model_dump(by_alias=True), "renew_within": "20m"})
+    begun(hour_long, "train", 50, 50.0)
+    ticks(hour_long, 18 * MINUTE)
+    assert hour_long.cluster.kills == []
+    ticks(hour_long, 6 * MINUTE)
     assert hour_long.cluster.kills == ["tiny-1"]
 
 
