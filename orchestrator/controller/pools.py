@@ -10,7 +10,7 @@ segment then waits for room. Nor are segments moved to make nodes whole again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,8 +100,8 @@ def _limits(nodes: Sequence[Alike], kind: Kind, jobs: Sequence[Taker]) -> tuple[
         own = [job for job in jobs if gpu_kind is None or job.spec.workers.gpu_kind == gpu_kind]
         fitting = [alike for alike in nodes if gpu_kind is None or alike.gpu_kind == gpu_kind]
         for least in sorted({job.each(kind) for job in own}):
-            counted = [job for job in own if job.each(kind) >= least]
-            most = sum(alike.number * _usable(alike, kind, counted) for alike in fitting)
+            shapes = {(job.each(kind), job.spec.workers.cpus) for job in own if job.each(kind) >= least}
+            most = sum(alike.number * _usable(alike, kind, shapes) for alike in fitting)
             # One that has no less than another that counts the same jobs, and more, says nothing.
             if not found:
                 found.append(Limit(most))
@@ -118,16 +118,14 @@ def _all(nodes: Sequence[Alike], kind: Kind) -> int:
     return int(sum(alike.number * (alike.gpus if kind == "gpus" else alike.cpus * CPU_PARTS) for alike in nodes))
 
 
-def _usable(alike: Alike, kind: Kind, jobs: Sequence[Taker]) -> int:
-    """What whole workers of the jobs can take of one node."""
-    shapes = {job.each(kind) for job in jobs}
-    least = min(shapes)
+def _usable(alike: Alike, kind: Kind, shapes: Collection[tuple[int, float]]) -> int:
+    """What whole workers that take so much each, and so many CPUs, can take of one node."""
+    least = min(each for each, _ in shapes)
     if kind == "cpus":
         there = int(alike.cpus * CPU_PARTS + 1e-6)
     else:
-        cpus_each = min(job.spec.workers.cpus / job.each(kind) for job in jobs)
-        there = int(min(alike.gpus, alike.cpus / cpus_each) + 1e-9)
-    if any(shape % least for shape in shapes):
+        there = int(min(alike.gpus, alike.cpus / min(cpus / each for each, cpus in shapes)) + 1e-9)
+    if any(each % least for each, _ in shapes):
         return there if there >= least else 0
     return there // least * least
 
