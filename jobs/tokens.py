@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -25,6 +25,7 @@ FORMAT = 1
 """Part of the cache's key: raise it where the same text would give other tokens."""
 
 _CHUNK_BYTES = 8 << 20
+_GROUP_CHARS = 1 << 18
 
 Array = NDArray[np.unsignedinteger[Any]]
 
@@ -139,6 +140,18 @@ def _key(files: Iterable[Path], name: str, beat: Beat) -> str:
     return hashlib.sha256(json.dumps(marks).encode()).hexdigest()[:32]
 
 
+def _gathered(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Documents in groups, so that there is little to do for each group."""
+    group, size = list[str](), 0
+    for text in texts:
+        group.append(text)
+        size += len(text)
+        if size >= _GROUP_CHARS:
+            yield group
+            group, size = [], 0
+    yield group
+
+
 def _write(files: Iterable[Path], encoder: Tokenizer, folder: Path, key: str, pulse: Pulse) -> None:
     """Write `<key>.bin`, then `<key>.json`: the second makes the first valid, so a crash between leaves no cache."""
     dtype = np.min_scalar_type(encoder.vocab_size - 1)
@@ -147,10 +160,10 @@ def _write(files: Iterable[Path], encoder: Tokenizer, folder: Path, key: str, pu
     partial = folder / f"{key}.{os.getpid()}.partial"
     with partial.open("wb") as out:
         for path in files:
-            for text in documents(path, pulse.beat):
+            for texts in _gathered(documents(path, pulse.beat)):
                 with pulse.computing():
-                    ids = np.asarray(encoder.encode(text), dtype=dtype)
-                    piece = np.concatenate([ids, np.asarray(end, dtype=dtype)]).tobytes()
+                    pieces = [part for text in texts for part in (encoder.encode(text), end)]
+                    piece = b"".join(np.asarray(part, dtype=dtype).tobytes() for part in pieces)
                     digest.update(piece)
                 for start in range(0, len(piece), _CHUNK_BYTES):
                     pulse.beat()
