@@ -44,6 +44,18 @@ def test_is_found_again_replaced_when_killed_and_ended_whole(tmp_path: Path) -> 
     assert stop_local(state) is False
 
 
+def test_keeps_no_worker_that_nobody_asked_for(tmp_path: Path) -> None:
+    state = str(tmp_path)
+    try:
+        connect(start_local(state, "FR", 4)).observe(["none-1"])  # whoever attaches first waits for what Ray prestarts
+        record = local._read(tmp_path)
+        assert record is not None
+        names = [process.cmdline()[0].strip() for process in local._own(record) if process.cmdline()]
+        assert "ray::Control" in names and "ray::IDLE" not in names
+    finally:
+        stop_local(state)
+
+
 def test_says_why_it_did_not_start(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="must be nonnegative"):
         start_local(str(tmp_path), "DE", -1)
