@@ -275,6 +275,7 @@ def _environment(order: SegmentOrder) -> dict[str, str]:
         "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # cluster.drain watches without an actor for each segment
         "RAY_CHDIR_TO_TRIAL_DIR": "0",
         "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(WORKERS_START_S),
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "1",  # its 2 s have GPUs wait for somebody to see that their workers ended
         "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # so that CUDA and NVML count alike
     }
     if order.spec.workers.gpus == 0:
