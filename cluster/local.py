@@ -186,8 +186,8 @@ def _environment(token: str) -> dict[str, str]:
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
         "PYTHONSAFEPATH": "1",  # a user's own jobs/ or cluster/ folder must not shadow this installation's
     }
-    # Else Ray starts a worker for each core, and lets the first that attaches wait for them: 45 MB each, which no segment
-    # can use, for its processes have variables of their own.
+    # Else Ray starts a worker for each core, and lets the first that attaches wait for them: 45 MB each, which no
+    # segment can use, for its processes have variables of their own.
     environment.setdefault("RAY_prestart_worker_first_driver", "0")
     environment.pop("PYTHONPATH", None)
     if not glob.glob("/dev/nvidia[0-9]*"):
