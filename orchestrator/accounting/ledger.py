@@ -42,6 +42,7 @@ __all__ = [
     "add_up",
     "curves_of",
     "drawn",
+    "emitted_g",
     "end_of",
     "gpu_hours",
     "own_rows",
@@ -91,11 +92,7 @@ class Ledger:
     @property
     def emissions_g(self) -> float | None:
         """All grams as far as they are known; None where no energy has an intensity."""
-        operational_g = self.total.emissions_g
-        if operational_g is None:
-            return None
-        overhead_g = self.overhead.operational_g if self.overhead is not None else 0.0
-        return fsum((operational_g, overhead_g, self.embodied_g or 0.0, self.transfer_g or 0.0))
+        return _all_g(self.total, self.overhead, self.embodied_g, self.transfer_g)
 
     @property
     def coverage_percent(self) -> float | None:
@@ -165,6 +162,11 @@ def add_up(facts: Account) -> Ledger:
     )
 
 
+def emitted_g(facts: Account, total: Charge, curves: Mapping[str, Curve]) -> float | None:
+    """`Ledger.emissions_g` of a job whose rows were charged elsewhere, and whose zones give no `node_overhead_w`."""
+    return _all_g(total, None, _embodied_g(facts), _transfer_g(facts, curves))
+
+
 def drawn(facts: Account, curves: Mapping[str, Curve]) -> Charge:
     """All that the job drew, its nodes' overhead included, charged by these curves."""
     zones = {segment.segment_id: segment.zone for segment in facts.segments if segment.zone in facts.zones}
@@ -184,6 +186,14 @@ def curves_of(facts: Account, first: bool = False) -> dict[str, Curve]:
     for intensity in facts.intensities:
         by_zone.setdefault(intensity.zone, []).append(intensity)
     return {zone: Curve.of(zone, said, facts.zones.get(zone, ZoneFacts()), first) for zone, said in by_zone.items()}
+
+
+def _all_g(total: Charge, overhead: Charge | None, embodied_g: float | None, transfer_g: float | None) -> float | None:
+    operational_g = total.emissions_g
+    if operational_g is None:
+        return None
+    overhead_g = overhead.operational_g if overhead is not None else 0.0
+    return fsum((operational_g, overhead_g, embodied_g or 0.0, transfer_g or 0.0))
 
 
 def _length_s(row: MeterRow) -> float:

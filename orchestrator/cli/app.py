@@ -71,11 +71,16 @@ def plan(context: typer.Context, spec: SpecFile, json: Json = False) -> None:
 
 
 @app.command()
-def status(context: typer.Context, job: AnyJob = None, json: Json = False) -> None:
-    """Show the state of jobs, and why."""
+def status(
+    context: typer.Context,
+    job: AnyJob = None,
+    json: Json = False,
+    all_: Annotated[bool, typer.Option("--all", "-a", help="Also all jobs that ended longer ago.")] = False,
+) -> None:
+    """Show the state of jobs, and why: of those that have not ended, and of the newest that have."""
     from orchestrator.cli.show import status as work
 
-    work(context.obj, job, json)
+    work(context.obj, job, json, all_)
 
 
 @app.command()

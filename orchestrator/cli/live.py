@@ -17,14 +17,13 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from orchestrator.accounting.ledger import add_up
 from orchestrator.cli.desk import Desk
 from orchestrator.controller import utcnow
 from orchestrator.plan.problem import Plan
 from orchestrator.plan.record import read
 from orchestrator.signal.forecast import Forecast
 from orchestrator.store import draws, forecasts
-from orchestrator.store.accounts import account_of
+from orchestrator.store.emitted import emitted
 from orchestrator.store.jobs import running_segment
 from orchestrator.store.schema import Job
 
@@ -90,7 +89,7 @@ class Live:
         with self._at.store.read() as session:
             job = session.get_one(Job, self._job_id)
             segment = running_segment(session, job.id)
-            ledger = add_up(account_of(session, self._at.site, job, now))
+            figures = emitted(session, self._at.site, {job.id: job.submitted_at}, now)[job.id]
             return Snapshot(
                 now=now,
                 job=job,
@@ -99,8 +98,8 @@ class Live:
                 plan=read(job.plan) if job.plan else None,
                 forecasts=forecasts.newest(session),
                 power_w=draws.power_w(session, [segment.id], recent).get(segment.id, {}) if segment else {},
-                energy_j=ledger.total.energy_j,
-                emissions_g=ledger.emissions_g,
+                energy_j=figures.energy_j,
+                emissions_g=figures.emissions_g,
             )
 
 

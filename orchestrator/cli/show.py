@@ -5,7 +5,9 @@ They change nothing.
 
 from __future__ import annotations
 
+import shutil
 import sys
+import textwrap
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,16 +22,26 @@ from orchestrator.report import Report, as_json, codecarbon, draw, page, report_
 from orchestrator.report.export import write_csv, write_parquet
 from orchestrator.report.words import grams
 from orchestrator.site import Site
+from orchestrator.status import ENDED_SHOWN, status_of_all
 from orchestrator.status import status as status_of
 from orchestrator.store import jobs
 from orchestrator.store.accounts import account_of
 
+_HEAD = ("job", "state", "step", "zone", "workers", "energy", "emissions", "next change", "why")
+_NARROWEST = 20
+"""Columns of a terminal that a reason is wrapped to, at least."""
 
-def status(site_file: Path | None, name: str | None, as_json: bool) -> None:
-    """Every job, or one, with its state and the reason for it."""
+
+def status(site_file: Path | None, name: str | None, as_json: bool, whole: bool = False) -> None:
+    """One job, or those that have not ended and the newest that have (`whole`: all), each with the reason why."""
+    left_out = 0
     with desk(site_file) as at, at.store.read() as session:
-        found = jobs.all_jobs(session) if name is None else [jobs.find(session, name)]
-        documents = [status_of(session, at.site, job, utcnow()) for job in found]
+        if name is not None:
+            documents = [status_of(session, at.site, jobs.find(session, name), utcnow())]
+        else:
+            documents, left_out = status_of_all(session, at.site, utcnow(), None if whole else ENDED_SHOWN)
+    if left_out:
+        print(f"{left_out} earlier jobs have ended; `lowtide status --all` shows them, too", file=sys.stderr)
     if as_json:
         print_json(documents)
     elif not documents:
@@ -39,27 +51,33 @@ def status(site_file: Path | None, name: str | None, as_json: bool) -> None:
 
 
 def _status_table(documents: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table("job", "state", "step", "zone", "workers", "energy", "emissions", "next change", "why")
-    for job in documents:
-        emitted_g, steps = job["emissions_g"], job["steps"] or "?"
-        table.add_row(
-            job["job"],
-            job["state"],
-            f"{job['step']}/{steps}",
-            job["zone"] or "",
-            str(job["workers"] or ""),
-            f"{job['energy_j'] / 1000:.1f} kJ",
-            "" if emitted_g is None else f"{emitted_g:.3g} g",
-            job["next_change_at"] or "",
-            job["reason"],
-        )
-    console = Console()
-    console.print(table)
+    """A line a job; on a terminal its reason is wrapped, elsewhere it stays one line, for grep."""
+    rows = [_HEAD, *map(_cells, documents)]
+    widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:-1]]
+    indent = sum(widths) + 2 * len(widths)
+    left = shutil.get_terminal_size().columns - indent if sys.stdout.isatty() else 0
+    for *cells, why in rows:
+        first, *others = (textwrap.wrap(why, left) if left >= _NARROWEST else [why]) or [""]
+        print("  ".join([*(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)), first]).rstrip())
+        for line in others:
+            print(" " * indent + line)
     for fleet in {job["fleet"]["bound_g"]: job["fleet"] for job in documents if job["fleet"]}.values():
-        console.print(shared(fleet), highlight=False)
+        print(f"\n{shared(fleet)}")
+
+
+def _cells(job: dict[str, Any]) -> tuple[str, ...]:
+    emitted_g = job["emissions_g"]
+    return (
+        job["job"],
+        job["state"],
+        f"{job['step']}/{job['steps'] or '?'}",
+        job["zone"] or "",
+        str(job["workers"] or ""),
+        f"{job['energy_j'] / 1000:.1f} kJ",
+        "" if emitted_g is None else f"{emitted_g:.3g} g",
+        job["next_change_at"] or "",
+        " ".join(job["reason"].split()),
+    )
 
 
 def shared(fleet: dict[str, Any]) -> str:

@@ -13,14 +13,14 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from jobs.spec import InputError, JobSpec
-from orchestrator.accounting.ledger import J_PER_KWH, add_up
+from orchestrator.accounting.charge import J_PER_KWH
 from orchestrator.controller.asleep import Glance, Sleepers, Waking
 from orchestrator.controller.learn import Learned, learn_all
 from orchestrator.controller.outlook import Outlook, curves_of
 from orchestrator.controller.told import digest, told
 from orchestrator.site import Site
 from orchestrator.store import fleets, forecasts
-from orchestrator.store.accounts import account_of
+from orchestrator.store.emitted import emitted
 from orchestrator.store.fleets import Shown
 from orchestrator.store.jobs import ACTIVE_STATES, active_jobs, jobs_of, segments_by_job, spec_of
 from orchestrator.store.schema import FleetRow, Job, Segment
@@ -115,7 +115,7 @@ def look_at(session: Session, site: Site, seen: Look, jobs: Sequence[Job]) -> Lo
         jobs=jobs,
         unreadable=unreadable,
         segments=segments_by_job(session, [job.id for job in jobs]),
-        emitted_g={job.id: _emitted_g(session, site, job, seen.curves, seen.now) for job in jobs if _has_budget(job)},
+        emitted_g=_emitted_g(session, site, [job for job in jobs if _has_budget(job)], seen.curves, seen.now),
         learned=learned,
         told_of={
             **{name: told(each).digest for name, each in learned.items() if name not in seen.told_of},
@@ -166,11 +166,15 @@ def _has_budget(job: Job) -> bool:
     return job.spec.get("carbon", {}).get("budget") is not None
 
 
-def _emitted_g(session: Session, site: Site, job: Job, curves: Mapping[str, Outlook], now: datetime) -> float:
+def _emitted_g(
+    session: Session, site: Site, jobs: Sequence[Job], curves: Mapping[str, Outlook], now: datetime
+) -> dict[str, float]:
     """What the ledger says; energy of no known intensity counts as the rest does, or at the worst that is forecast."""
-    ledger = add_up(account_of(session, site, job, now))
-    total = ledger.total
-    if not total.known_j:
-        said = (part.g_per_kwh for ahead in curves.values() for part in ahead.curve if part.g_per_kwh is not None)
-        return total.energy_j / J_PER_KWH * max(said, default=0.0)
-    return (ledger.emissions_g or 0.0) * total.energy_j / total.known_j
+    found = dict[str, float]()
+    for job_id, figures in emitted(session, site, {job.id: job.submitted_at for job in jobs}, now).items():
+        if figures.known_j:
+            found[job_id] = (figures.emissions_g or 0.0) * figures.energy_j / figures.known_j
+        else:
+            worst = (part.g_per_kwh for ahead in curves.values() for part in ahead.curve if part.g_per_kwh is not None)
+            found[job_id] = figures.energy_j / J_PER_KWH * max(worst, default=0.0)
+    return found

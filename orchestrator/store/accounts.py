@@ -32,11 +32,11 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
     segments = segments_of(session, job.id)
     allowed = site.zones_for(spec)
     ran_in = {segment.zone for segment in segments}
-    zones = {zone: _zone(site, zone) for zone in {*allowed, *ran_in}}
+    zones = {zone: zone_facts(site, zone) for zone in {*allowed, *ran_in}}
     end = job.ended_at or now
     # Run-now may end later than the job has come, and it is charged too.
     end += end - job.submitted_at + timedelta(hours=1)
-    said = [row for zone in sorted(zones) for row in _said(session, site, zone, job.submitted_at, end)]
+    said = [row for zone in sorted(zones) for row in said_of(session, site, zone, job.submitted_at, end)]
     rows = facts.rows_of(session, job.id)
     shared = [] if all(zone.node_overhead_w is None for zone in zones.values()) else rows
     return Account(
@@ -50,10 +50,12 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
         step=job.step,
         steps=job.steps,
         metrics=job.metrics,
-        segments=[_segment(segment, _silent_hosts(session, segment, rows) if whole else None) for segment in segments],
+        segments=[
+            segment_facts(segment, _silent_hosts(session, segment, rows) if whole else None) for segment in segments
+        ],
         rows=rows,
-        intensities=[*map(_intensity, said), *_to_come(session, site, zones)],
-        transfers=_transfers(segments, site),
+        intensities=[*map(intensity_of, said), *to_come(session, site, zones)],
+        transfers=transfers_of(segments, site),
         planned=read(job.plan).slots if job.plan else (),
         observed=observed_in(job.plan) if job.plan else None,
         neighbours=_neighbours(session, job.id, shared, now),
@@ -70,7 +72,7 @@ def account_of(session: Session, site: Site, job: Job, now: datetime, whole: boo
     )
 
 
-def _said(session: Session, site: Site, zone: str, start: datetime, end: datetime) -> Sequence[IntensityRow]:
+def said_of(session: Session, site: Site, zone: str, start: datetime, end: datetime) -> Sequence[IntensityRow]:
     """What charges: where a zone names who it is charged by, or plans by another signal, their words alone."""
     known = site.zones.get(zone)
     is_strict = known is not None and (known.charges_apart or bool(known.charge_by))
@@ -78,7 +80,7 @@ def _said(session: Session, site: Site, zone: str, start: datetime, end: datetim
     return facts.intensities(session, zone, start, end, providers)
 
 
-def _transfers(segments: Sequence[Segment], site: Site) -> list[Transfer]:
+def transfers_of(segments: Sequence[Segment], site: Site) -> list[Transfer]:
     """Checkpoints that came from another zone, each charged once, to the zone that it left.
 
     A segment says what it read and where. One that was lost says nothing: then the next one of its zone tells, for it
@@ -125,10 +127,10 @@ def _by_signal(
 ) -> list[Intensity]:
     """All intensities of one kind of the zones, also where the other kind charges."""
     said = (row for zone in sorted(zones) for row in facts.intensities(session, zone, start, end))
-    return [_intensity(row) for row in said if row.signal == signal]
+    return [intensity_of(row) for row in said if row.signal == signal]
 
 
-def _to_come(session: Session, site: Site, zones: Iterable[str]) -> Iterator[Intensity]:
+def to_come(session: Session, site: Site, zones: Iterable[str]) -> Iterator[Intensity]:
     """The newest forecasts: run-now of a job that runs, or that ended early, reaches beyond what has been."""
     newest = {purpose: forecasts.newest(session, purpose) for purpose in PURPOSES}
     for zone in zones:
@@ -149,7 +151,8 @@ def _to_come(session: Session, site: Site, zones: Iterable[str]) -> Iterator[Int
             )
 
 
-def _zone(site: Site, zone: str) -> ZoneFacts:
+def zone_facts(site: Site, zone: str) -> ZoneFacts:
+    """What the site file says of a zone, for its ledger; nothing of one that is not in it any more."""
     known = site.zones.get(zone)
     if known is None:
         return ZoneFacts()
@@ -170,7 +173,8 @@ def _silent_hosts(session: Session, segment: Segment, rows: Sequence[MeterRow]) 
     return facts.silent_hosts(session, [row for row in rows if row.segment_id == segment.id], segment.ended_at)
 
 
-def _segment(segment: Segment, silent_hosts: frozenset[str] | None = None) -> SegmentFacts:
+def segment_facts(segment: Segment, silent_hosts: frozenset[str] | None = None) -> SegmentFacts:
+    """A segment as its ledger takes it; `silent_hosts` are those whose meters died with it."""
     assert segment.reason in get_args(Reason)
     return SegmentFacts(
         segment_id=segment.id,
@@ -195,7 +199,8 @@ def _segment(segment: Segment, silent_hosts: frozenset[str] | None = None) -> Se
     )
 
 
-def _intensity(row: IntensityRow) -> Intensity:
+def intensity_of(row: IntensityRow) -> Intensity:
+    """What was said of a slot, as it charges."""
     return Intensity(
         zone=row.zone,
         start=row.start,

@@ -5,7 +5,8 @@ The ledger and the report derive every figure from them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
 
@@ -59,6 +60,31 @@ def rows_of(session: Session, job_id: str) -> list[MeterRow]:
     """The job's rows, oldest first."""
     query = select(LedgerRow).where(LedgerRow.job_id == job_id).order_by(LedgerRow.start, LedgerRow.seq)
     return [_meter_row(row) for row in session.scalars(query)]
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """Joules of all rows of a segment that are of the same time; None is of no segment."""
+
+    segment_id: str | None
+    start: datetime
+    end: datetime
+    energy_j: float
+
+
+def drawn_by_time(session: Session, job_ids: Collection[str]) -> dict[str, list[Drawn]]:
+    """What each of these jobs drew, as far as it was metered, by time; jobs without any rows are absent."""
+    wanted, found = sorted(job_ids), dict[str, list[Drawn]]()
+    for first in range(0, len(wanted), _BATCH):
+        times = (LedgerRow.job_id, LedgerRow.segment_id, LedgerRow.start, LedgerRow.end)
+        query = (
+            select(*times, func.sum(LedgerRow.energy_j))
+            .where(LedgerRow.job_id.in_(wanted[first : first + _BATCH]), LedgerRow.energy_j.is_not(None))
+            .group_by(*times)
+        )
+        for job_id, segment_id, start, end, energy_j in session.execute(query):
+            found.setdefault(job_id or "", []).append(Drawn(segment_id, start, end, energy_j or 0.0))
+    return found
 
 
 def silent_hosts(session: Session, rows: Sequence[MeterRow], since: datetime) -> frozenset[str]:

@@ -9,9 +9,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session, defer
 
 from jobs.spec import InputError, JobSpec, parse
@@ -121,12 +121,13 @@ class Shown(NamedTuple):
 
 def shown(session: Session, since: datetime) -> list[Shown]:
     """The jobs that run, and those that ended later than `since`."""
-    running = select(Job.id, Job.step, Segment.zone, Segment.workers, Segment.id).join(
-        Segment, Segment.job_id == Job.id
-    )
-    found = [Shown(*row) for row in session.execute(running.where(Segment.ended.is_(None)).order_by(Job.id))]
-    ended = select(Job.id, Job.step, Job.zone).where(Job.ended_at > since).order_by(Job.id)
-    return [*found, *(Shown(*row, 0, None) for row in session.execute(ended))]
+    columns = (Job.id, Job.step, Segment.zone, Segment.workers, Segment.id)
+    running = select(*columns).join(Segment, Segment.job_id == Job.id).where(Segment.ended.is_(None))
+    ended = select(Job.id, Job.step, Job.zone).where(Job.ended_at > since)
+    found = [Shown(*row) for row in session.execute(running)]
+    # Sorted here: asked for an order, SQLite walks all jobs that ever were by their ids.
+    found += [Shown(*row, 0, None) for row in session.execute(ended)]
+    return sorted(found, key=lambda job: job.id)
 
 
 def segments_of(session: Session, job_id: str) -> Sequence[Segment]:
@@ -153,6 +154,45 @@ def running_segments(session: Session, job_ids: Iterable[str] | None = None) -> 
     for first in range(0, len(wanted), _AT_ONCE):
         found += session.scalars(query.where(Segment.job_id.in_(wanted[first : first + _AT_ONCE])))
     return found
+
+
+class Standing(NamedTuple):
+    """A job as `status` shows it."""
+
+    id: str
+    name: str
+    state: str
+    reason: str
+    step: int
+    steps: int | None
+    submitted_at: datetime
+    finish_by: datetime | None
+    not_before: datetime | None
+    plan: dict[str, Any] | None
+    planned_for: str | None
+    zone: str | None
+    """Where it runs."""
+    workers: int | None
+
+
+def standing(session: Session, ended: int | None = None, job_id: str | None = None) -> list[Standing]:
+    """The jobs that have not ended, and of those that have the `ended` newest (None is all), or one; newest last."""
+    columns = (Job.id, Job.name, Job.state, Job.reason, Job.step, Job.steps, Job.submitted_at, Job.finish_by)
+    told = (*columns, Job.not_before, Job.plan, Job.planned_for, Segment.zone, Segment.workers)
+    runs = and_(Segment.job_id == Job.id, Segment.ended.is_(None))
+    query = select(*told).outerjoin(Segment, runs)
+    if job_id is not None:
+        queries = [query.where(Job.id == job_id)]
+    else:
+        newest = query.where(Job.ended_at.is_not(None)).order_by(Job.ended_at.desc(), Job.id).limit(ended)
+        queries = [query.where(Job.ended_at.is_(None)), newest]
+    found = [Standing(*row) for asked in queries for row in session.execute(asked)]
+    return sorted(found, key=lambda job: (job.submitted_at, job.id))
+
+
+def count_ended(session: Session) -> int:
+    """How many jobs have ended."""
+    return session.scalar(select(func.count(Job.ended_at))) or 0
 
 
 def running_ids(session: Session) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Controller passes over a whole fleet: seconds, memory, and how they grow with the number of jobs.
+"""Controller passes over a whole fleet: seconds, memory, and how they grow with the number of jobs; `status` of it.
 In: a seeded fleet of so many jobs on a tenth as many nodes of a simulated Ray. Out: seconds by kind of pass.
 `measure` runs itself once for each size, in a process of its own: `python -m tests.bench.scale JOBS`.
 
@@ -34,6 +34,7 @@ from orchestrator.site import Site, resolve_site
 from orchestrator.store import Store, facts, forecasts, jobs
 from orchestrator.store.schema import Job, LedgerRow, Segment
 from tests.bench.figure import Figure, Options, Section, Table
+from tests.bench.shown import end_most, status_s
 from tests.bench.simulated import SimulatedRay, Speed
 
 COUNTS = (1000, 3000, 10_000)
@@ -81,6 +82,10 @@ def measure(options: Options) -> Section:
         "peak_mb": "memory at its peak, with the planner beside, MB",
     }
     rows += [[text, *(f"{found[count][kind]:,.0f}" for count in COUNTS)] for kind, text in told.items()]
+    statuses = {"active": "status, of all", "json": "status --json, of all", "ended": "status, nine in ten have ended"}
+    for kind, text in statuses.items():
+        cells = [f"{found[count]['status'][kind][0]:.2f} ({found[count]['status'][kind][1]:,})" for count in COUNTS]
+        rows.append([f"{text}, s (jobs shown)", *cells])
     title = "Controller passes over a fleet on a simulated Ray"
     table = Table(title, ("", *(f"{count:,} jobs, {count // 10:,} nodes" for count in COUNTS)), rows)
     most, least = found[COUNTS[-1]], found[COUNTS[0]]
@@ -88,6 +93,10 @@ def measure(options: Options) -> Section:
         Figure(f"{text}, {COUNTS[-1]:,} jobs", most[kind][0], "s", at_most=GOAL_S) for kind, text in kinds.items()
     ]
     figures.append(Figure("peak memory, with the planner", most["peak_mb"], "MB", at_most=GOAL_MB))
+    figures += [
+        Figure(f"{text}, {COUNTS[-1]:,} jobs", most["status"][kind][0], "s", at_most=GOAL_S)
+        for kind, text in statuses.items()
+    ]
     for kind in ("steady", "steady_worst"):
         power = math.log(most[kind][1] / least[kind][1]) / math.log(COUNTS[-1] / COUNTS[0])
         figures.append(
@@ -100,7 +109,7 @@ class Fleet:
     """A store with a seeded fleet, its controller, and a clock that is set by hand."""
 
     def __init__(self, folder: Path, count: int) -> None:
-        self.now = T0
+        self.now, self.folder = T0, folder
         self._random = random.Random(count)
         nodes = {f"node-{n}": ZONES[n % len(ZONES)] for n in range(max(len(ZONES), count // 10))}
         gpus = {zone: 8 * sum(other == zone for other in nodes.values()) for zone in ZONES}
@@ -259,6 +268,11 @@ def _run(count: int) -> dict[str, Any]:
         forecast = _several(fleet.one_s, 4)
         fleet.planner.once()
         anew = _several(fleet.one_s, 4)
+        found = fleet.counted()
+        peak_mb = _peak_mb()
+        status = {"active": status_s(fleet.folder, fleet.site), "json": status_s(fleet.folder, fleet.site, "--json")}
+        end_most(fleet.store, fleet.now)
+        status["ended"] = status_s(fleet.folder, fleet.site)
         return {
             "first": first,
             "steady": tuple(statistics.median(each) for each in zip(*steady, strict=True)),
@@ -267,9 +281,10 @@ def _run(count: int) -> dict[str, Any]:
             "anew": _worst(anew),
             "passes": until,
             "planner": planner_s,
-            **fleet.counted(),
+            **found,
+            "status": status,
             "before_mb": before_mb,
-            "peak_mb": _peak_mb(),
+            "peak_mb": peak_mb,
         }
 
 

@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-from datetime import datetime, timezone
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,10 @@ import yaml
 
 import jobs
 from orchestrator.store import Store
+from orchestrator.store.jobs import submit
 from orchestrator.store.schema import Segment
 from tests.unit.orchestrator.cli.conftest import Lowtide
+from tests.unit.orchestrator.specs import tiny
 
 SPEC: dict[str, Any] = {
     "name": "tiny",
@@ -80,6 +83,27 @@ def test_a_submitted_job_is_queued_and_shown(folder: Path, lowtide: Lowtide) -> 
     contract = {"job", "name", "state", "step", "steps", "zone", "workers", "next_change_at", "energy_j", "emissions_g"}
     assert contract <= set(shown)
     assert (shown["state"], shown["step"], shown["energy_j"]) == ("queued", 0, 0)
+
+
+def test_jobs_that_ended_long_ago_are_shown_where_asked_for(folder: Path, lowtide: Lowtide) -> None:
+    began = datetime(2026, 3, 1, tzinfo=timezone.utc)
+    lowtide("status")
+    with closing(Store(f"sqlite:///{folder / 'state' / 'lowtide.db'}")) as store, store.write() as session:
+        for n in range(23):
+            job = submit(session, tiny(), began + timedelta(minutes=n))
+            if n < 22:
+                job.state, job.reason, job.ended_at = (
+                    "done",
+                    "all steps\nare done",
+                    began + timedelta(hours=1, minutes=n),
+                )
+    code, out, err = lowtide("status")
+    lines = out.splitlines()
+    assert (code, len(lines), lines[0].split()[:3]) == (0, 22, ["job", "state", "step"])
+    assert lines[1].startswith("tiny-3") and lines[1].endswith("all steps are done")
+    assert err == "2 earlier jobs have ended; `lowtide status --all` shows them, too\n"
+    assert len(lowtide("status", "--all")[1].splitlines()) == 24
+    assert len(json.loads(lowtide("status", "--all", "--json")[1])) == 23
 
 
 def test_a_dry_run_shows_the_plan_and_stores_nothing(folder: Path, lowtide: Lowtide) -> None:

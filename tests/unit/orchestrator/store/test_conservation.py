@@ -18,6 +18,7 @@ from orchestrator.report.export import records
 from orchestrator.site import Site
 from orchestrator.store import Store, chain, draws, facts, jobs
 from orchestrator.store.accounts import account_of
+from orchestrator.store.emitted import emitted
 from orchestrator.store.schema import Job, Segment
 from tests.unit.cluster.meter.doubles import START_S
 from tests.unit.cluster.meter.test_conservation import STEPS_OF_A_HOST, played
@@ -103,12 +104,17 @@ def _conserves(store: Store, data: st.DataObject, rows: list[MeterRow]) -> None:
         _sums_are_the_rows(session, rows)
         idle_j = facts.idle_j(session, T0, T0 + 9 * HOUR) or 0.0
         accounts = [account_of(session, SITE, session.get_one(Job, id_), T0 + 9 * HOUR) for id_ in ("tiny", "tiny-2")]
+        together = emitted(session, SITE, {"tiny": T0, "tiny-2": T0}, T0 + 9 * HOUR)
     in_reports = 0.0
     for account in accounts:
         report = report_of(account)
         document = as_json(report)
         own_j = fsum(row.energy_j or 0.0 for row in rows if row.job_id == account.job_id)
         in_reports += document["energy_j"]
+        ledger, figures = report.ledger, together[account.job_id]
+        assert figures.energy_j == pytest.approx(ledger.total.energy_j, rel=1e-9)
+        assert figures.known_j == pytest.approx(ledger.total.known_j, rel=1e-9)
+        assert figures.emissions_g == pytest.approx(ledger.emissions_g, rel=1e-9)
         assert document["energy_j"] == pytest.approx(own_j, rel=1e-9)
         assert fsum(document["phases"].values()) == pytest.approx(own_j, rel=1e-9)
         assert fsum(worker["energy_j"] for worker in document["workers"]) == pytest.approx(own_j, rel=1e-9)

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from orchestrator.accounting.account import Transfer
-from orchestrator.store.accounts import _transfers
+from orchestrator.store.accounts import transfers_of
 from orchestrator.store.schema import Segment
 from tests.unit.orchestrator.specs import PLACES
 
@@ -78,4 +78,4 @@ def move(n: int, left: str, moved_bytes: int | None, to: str, duration_s: float 
 def test_each_move_is_charged_once_to_the_zone_that_it_left(
     told: list[tuple[str, str, int | None, str | None]], expected: list[Transfer]
 ) -> None:
-    assert _transfers(segments(*told), PLACES) == expected
+    assert transfers_of(segments(*told), PLACES) == expected
