@@ -22,8 +22,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data")
 
 @pytest.fixture
 def made(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> trainer.Trainer:
-    """The trainer of an order."""
+    """The trainer of an order, on a cluster that tells of no nodes: no Ray runs here."""
     monkeypatch.setenv(VARIABLE, "{}")
+    monkeypatch.setattr(trainer, "available_resources_per_node", dict)
     return trainer.trainer(replace(order(), checkpoints=str(tmp_path)))
 
 
