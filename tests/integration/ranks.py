@@ -117,7 +117,7 @@ def differing(undisturbed: Path, other: Path) -> list[str]:
     steps = [checkpoint.order(name)[0] for name in newest]
     if steps[0] != steps[1]:
         return [f"the last step is {steps[1]}, not {steps[0]}"]
-    sides = [folder / newest[0] for folder in (undisturbed, other)]
+    sides = [undisturbed / newest[0], other / newest[1]]
     names = [sorted(path.name for path in side.glob("*.pt")) for side in sides]
     if not names[0] or names[0] != names[1]:
         return ["the files of the last checkpoint"]

@@ -17,9 +17,11 @@ __all__ = ["order", "ray_in_de"]
 HOLDER = """
 import sys
 import ray
+from ray._private import ray_constants
+ray_constants.ENABLE_RAY_CLUSTER = False  # this Ray lives on loopback, and a driver of it must, too
 ray.init(sys.argv[1], logging_level="error")
 group = ray.util.placement_group([{"CPU": 3}])
-ray.get(group.ready())
+assert group.wait(60)
 print("held", flush=True)
 sys.stdin.readline()
 ray.util.remove_placement_group(group)
