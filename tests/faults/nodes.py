@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -23,13 +24,14 @@ import psutil
 
 from cluster.labels import GPU_KIND
 from cluster.labels import ZONE as ZONE_LABEL
-from cluster.local import HOST, _free_ports, _lives
+from cluster.local import HOST, _free_ports, _listens, _lives
 
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "LOWTIDE_FAULTS"
 """Every process of the cluster inherits this variable, by which it is found."""
 ZONE = "DE"
 STORE_BYTES = 80 << 20
+ANSWER_S = 180.0
 _RAY = {
     "RAY_AUTH_MODE": "disabled",
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
@@ -181,6 +183,20 @@ class Nodes:
         return json.loads(line)
 
 
+def _agent_port() -> dict[str, Any]:
+    """A port of its own for a node's agent: of those that share one, as by default, the first alone takes jobs."""
+    return {"dashboard_agent_listen_port": _free_ports(1)[0]}
+
+
+def _await(agent_port: int) -> None:
+    """Return once the head's agent listens, which takes the jobs."""
+    deadline_s = time.monotonic() + ANSWER_S
+    while not _listens(agent_port):
+        if time.monotonic() > deadline_s:
+            raise AssertionError("the head's agent does not listen")
+        time.sleep(0.1)
+
+
 def main(gcs_port: int, dashboard_port: int, asks: IO[str], answers: IO[str]) -> None:
     """The child: start the head, then do as each line asks."""
     from ray._private import ray_constants
@@ -190,8 +206,9 @@ def main(gcs_port: int, dashboard_port: int, asks: IO[str], answers: IO[str]) ->
 
     common: dict[str, Any] = {"object_store_memory": STORE_BYTES, "temp_dir": os.environ["LF_TEMP"]}
     head = {**common, "num_cpus": 0, "num_gpus": 0, "gcs_server_port": gcs_port, "include_dashboard": True}
-    ports = {"dashboard_port": dashboard_port, "dashboard_host": HOST}
+    ports = {"dashboard_port": dashboard_port, "dashboard_host": HOST, **_agent_port()}
     cluster = Cluster(initialize_head=True, head_node_args={**head, **ports})
+    _await(ports["dashboard_agent_listen_port"])
     nodes: dict[int, Any] = {}
 
     def answer(content: Any) -> None:
@@ -205,7 +222,7 @@ def main(gcs_port: int, dashboard_port: int, asks: IO[str], answers: IO[str]) ->
             gpus, labels = shape
             os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, gpus))
             has = {"num_cpus": len(gpus), "num_gpus": len(gpus), "labels": labels}
-            nodes[name] = cluster.add_node(**common, **has, include_dashboard=False)
+            nodes[name] = cluster.add_node(**common, **has, **_agent_port(), include_dashboard=False)
             del os.environ["CUDA_VISIBLE_DEVICES"]
             answer(nodes[name].node_id)
         elif request == "pids":
