@@ -101,7 +101,7 @@ def test_a_script_that_finds_the_disk_full_is_not_at_fault_and_goes_on_where_it_
     scripts.run_ranks(hoard, "hoard:2", "hoard:4")
     errors = [told(hoard, "hoard", rank)["error"] for rank in range(2)]
     assert errors[0].startswith("NoRoom: script: ") and errors[0].endswith("; make room; step 3 is saved")
-    assert errors[1].startswith("PeerFailed: ")
+    assert "connection closed by peer" in errors[1].lower(), "it lost a peer, which is nobody's fault"
     found = checkpoint.newest(folder)
     assert found is not None and found.step == 3
     assert not list(folder.glob("*.partial")), "what was begun would only fill the disk"
