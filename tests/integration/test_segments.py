@@ -6,8 +6,12 @@ The orchestrator's tests build on what these hold.
 from __future__ import annotations
 
 import json
+import os
+import re
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -18,8 +22,59 @@ import pytest
 from cluster.api import Cluster, Desire, Gauge, SegmentOrder, SegmentView, connect, start_local, stop_local
 from jobs.spec import JobSpec, StaleEpoch, Unavailable
 from jobs.spec.code import pack
+from orchestrator.cli import main
+from orchestrator.controller.settle import settle
+from orchestrator.store import Store
+from orchestrator.store.jobs import submit
+from orchestrator.store.schema import Segment
 
 EVER = timedelta(hours=1)
+Telling = Callable[[str, SegmentView], tuple[str, str, str]]
+ONCE_TORCH_IS_THERE = """
+import sys
+
+class Once:
+    def find_spec(self, name, path, target=None):
+        if name == "deepspeed":
+            sys.meta_path.remove(self)
+            act()
+
+sys.meta_path.insert(0, Once())
+"""
+FULL_GPU = (
+    """
+def act():
+    import torch
+
+    def embedding(*given, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    torch.nn.functional.embedding = embedding
+"""
+    + ONCE_TORCH_IS_THERE
+)
+"""A user's sitecustomize: the model needs more than its GPU has."""
+FULL_HOST = (
+    """
+import os
+
+with open(os.environ["ITS_GROUP"] + "/cgroup.procs", "w") as group:
+    group.write(str(os.getpid()))
+
+def act():
+    import torch
+
+    held, usual = [], torch.nn.functional.embedding
+
+    def embedding(*given, **named):
+        held.append(bytearray(b"x") * (32 << 20))
+        return usual(*given, **named)
+
+    torch.nn.functional.embedding = embedding
+"""
+    + ONCE_TORCH_IS_THERE
+)
+"""Likewise: the worker lives in a control group, and each step needs more memory of it."""
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +132,53 @@ def order(tmp_path: Path) -> Callable[..., SegmentOrder]:
         return replace(known, **changes)
 
     return build
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    """A control group that holds a segment's workers, and not much more."""
+    folder = Path(f"/sys/fs/cgroup/memory/lowtide-segment-{os.getpid()}")
+    try:
+        folder.mkdir()
+        (folder / "memory.limit_in_bytes").write_text(str(3 << 30))
+    except OSError as fault:
+        pytest.skip(f"no control group can be made here: {fault}")
+    yield folder
+    for pid in (folder / "cgroup.procs").read_text().split():
+        (folder.parent / "cgroup.procs").write_text(pid)
+    folder.rmdir()
+
+
+@pytest.fixture
+def tell(
+    ray_in_de: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Telling:
+    """From a job's name and the view of its segment to what `status` and `logs` say once a pass has settled it."""
+
+    def lowtide(*arguments: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["lowtide", "--site", str(tmp_path / "lowtide.yaml"), *arguments])
+        capsys.readouterr()
+        with suppress(SystemExit):
+            main()
+        return capsys.readouterr().out
+
+    def told(name: str, view: SegmentView) -> tuple[str, str, str]:
+        address = ray_in_de.address  # type: ignore[attr-defined]
+        (tmp_path / "lowtide.yaml").write_text(f"ray: {address}\nzones: {{DE: {{provider: demo}}}}\n")
+        now = datetime.now(timezone.utc)
+        spec = JobSpec.model_validate({"name": name, "job": "script", "script": {"entrypoint": "true"}})
+        lowtide("status")
+        with closing(Store(f"sqlite:///{tmp_path / 'state' / 'lowtide.db'}")) as store, store.write() as session:
+            job = submit(session, spec, now)
+            order = {"reason": "start", "run_until": now, "ends_as": "paused", "ordered_at": now}
+            where = {"zone": "DE", "workers": 2, "gpus": 0, "start_step": 0, "step": 0}
+            session.add(Segment(id=view.segment_id, job_id=job.id, n=1, **order, **where))
+            session.flush()
+            settle(session, {view.segment_id: view}, now)
+        (shown,) = json.loads(lowtide("status", name, "--json"))
+        return shown["state"], shown["reason"], lowtide("logs", name)
+
+    return told
 
 
 def watch(
@@ -153,6 +255,50 @@ def test_fails_with_the_workers_traceback_when_the_job_is_at_fault(
     result = watch(ray_in_de, "wrong-1", ended).result
     assert result is not None and result.ended == "failed"
     assert result.error is not None and "Traceback" in result.error and "corpus.txt" in result.error
+
+
+def test_a_loss_that_is_not_finite_is_what_status_and_logs_tell(
+    ray_in_de: Cluster, order: Callable[..., SegmentOrder], tell: Telling
+) -> None:
+    wild = order("wild-1", steps=60)
+    assert wild.spec.training is not None
+    training = wild.spec.training.model_copy(update={"learning_rate": 1e15})
+    ray_in_de.start(replace(wild, spec=wild.spec.model_copy(update={"training": training})))
+    view = watch(ray_in_de, "wild-1", ended)
+    assert view.result is not None and view.result.ended == "failed", view.result
+    state, reason, logs = tell("wild", view)
+    assert state == "failed" and re.search(
+        r"JobFault: step \d+: the loss is not finite; lower training.learning", reason
+    )
+    assert "Traceback" in logs and reason in logs
+
+
+def test_memory_that_runs_out_on_a_gpu_is_what_status_and_logs_tell(
+    ray_in_de: Cluster, order: Callable[..., SegmentOrder], tmp_path: Path, tell: Telling
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "sitecustomize.py").write_text(FULL_GPU)
+    known = order("full-1")
+    ray_in_de.start(replace(known, spec=known.spec.model_copy(update={"env": {"PYTHONPATH": str(tmp_path / "mine")}})))
+    view = watch(ray_in_de, "full-1", ended)
+    assert view.result is not None and view.result.ended == "failed", view.result
+    state, reason, logs = tell("full", view)
+    assert (state, reason) == ("failed", "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB.")
+    assert "Traceback" in logs and "in forward" in logs and reason in logs
+
+
+def test_a_worker_that_the_kernel_kills_for_memory_has_failed(
+    ray_in_de: Cluster, order: Callable[..., SegmentOrder], tmp_path: Path, tell: Telling, group: Path
+) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "sitecustomize.py").write_text(FULL_HOST)
+    known = order("eats-1", steps=100000)
+    env = {"PYTHONPATH": str(tmp_path / "mine"), "ITS_GROUP": str(group)}
+    ray_in_de.start(replace(known, spec=known.spec.model_copy(update={"env": env})))
+    view = watch(ray_in_de, "eats-1", ended)
+    assert view.result is not None and view.result.ended == "failed", view.result
+    state, reason, _ = tell("eats", view)
+    assert state == "failed" and re.fullmatch(r"rank \d: out of memory: the kernel has killed it", reason)
 
 
 def test_saves_and_pauses_when_ray_stops_the_job(ray_in_de: Cluster, order: Callable[..., SegmentOrder]) -> None:
