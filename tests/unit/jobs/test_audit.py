@@ -45,7 +45,7 @@ segments = st.lists(
 """(width, steps that were saved, steps that were lost after them)"""
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(series=segments, size=st.integers(1, 40), micro=st.integers(1, 12), seed=st.integers(0, 2**40))
 def test_each_sample_comes_once_an_epoch_over_any_series_of_widths_and_crashes(
     series: list[tuple[int, int, int]], size: int, micro: int, seed: int

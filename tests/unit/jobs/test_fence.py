@@ -162,7 +162,7 @@ def test_killed_between_any_two_calls_the_late_one_leaves_a_checkpoint_to_go_on_
         assert third.step >= max((each.step for each in segments.published), default=0)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(order=st.lists(st.tuples(st.booleans(), st.integers(1, 12)), max_size=25), keep=st.integers(1, 2))
 def test_in_whatever_order_they_move_the_late_one_wins(
     tmp_path_factory: pytest.TempPathFactory, order: list[tuple[bool, int]], keep: int

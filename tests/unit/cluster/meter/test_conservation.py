@@ -181,7 +181,7 @@ def played(steps: list[tuple[str, int]], slot_s: float, with_rapl: bool, with_gp
 STEPS_OF_A_HOST = st.lists(STEP, min_size=20, max_size=80)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(STEPS_OF_A_HOST, st.sampled_from([7.0, 60.0, 900.0]), st.booleans(), st.booleans())
 def test_ranks_and_idle_are_the_host_and_no_replay_counts_twice(
     steps: list[tuple[str, int]], slot_s: float, with_rapl: bool, with_gpus: bool

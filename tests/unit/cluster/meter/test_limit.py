@@ -248,7 +248,7 @@ HAPPENS = ("register", "register", "release", "die", "crash", "tick", "look", "l
 STEP = st.tuples(st.sampled_from(HAPPENS), st.integers(0, 3), st.sampled_from([None, 200, 200, 300, 300, 450]))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(STEP, min_size=30, max_size=80))
 def test_whatever_happens_a_gpu_is_limited_only_for_the_living_and_gets_back_what_it_had(
     steps: list[tuple[str, int, int | None]],

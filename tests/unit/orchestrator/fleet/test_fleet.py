@@ -18,7 +18,7 @@ from tests.unit.orchestrator.fleet.fleets import HOUR_S, T0, at, fleet, job, lea
 
 ZONES = ("A", "B")
 PRICES = st.lists(st.integers(10, 500).map(float), min_size=12, max_size=12)
-SHORT = settings(max_examples=40, deadline=None)
+SHORT = settings(max_examples=40)
 
 
 @st.composite

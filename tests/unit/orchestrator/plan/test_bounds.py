@@ -155,7 +155,7 @@ def room_s(asked: Problem, allowed: int, zones: Sequence[str]) -> float:
     return H * sum(any(stands(asked, zone, hour) <= allowed for zone in zones) for hour in hours)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(shared_problems(), st.sampled_from(["slots", "optimal"]))
 def test_no_second_is_planned_below_the_bound_that_the_deadline_does_not_ask_for(asked: Problem, policy: str) -> None:
     zones = list(asked.zones)
@@ -172,7 +172,7 @@ def test_no_second_is_planned_below_the_bound_that_the_deadline_does_not_ask_for
     assert ("unknown renewable share" in planned.reason) == (unknown_s > EPS_S)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(shared_problems())
 def test_now_leaves_the_bound_only_where_no_zone_suffices_within_it(asked: Problem) -> None:
     _, unknown_s, below_s = used_s(asked, plan(asked, "now"))

@@ -89,7 +89,7 @@ def steps_of(asked: Problem, planned: Plan) -> float:
     return steps
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(small_problems())
 def test_emits_what_the_best_of_all_plans_emits(asked: Problem) -> None:
     # Else the reference starts where nothing is done, for less than such a start takes, to be elsewhere.
@@ -106,7 +106,7 @@ def test_emits_what_the_best_of_all_plans_emits(asked: Problem) -> None:
         assert steps_of(asked, planned) == pytest.approx(asked.work_steps, rel=1e-6)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(small_problems(), st.sampled_from(["now", "slots", "optimal"]))
 def test_a_plan_keeps_the_work_the_windows_the_order_and_the_deadline(asked: Problem, policy: str) -> None:
     planned = plan(asked, policy)
@@ -122,7 +122,7 @@ def test_a_plan_keeps_the_work_the_windows_the_order_and_the_deadline(asked: Pro
             assert any(start <= slot.start and slot.end <= end for start, end in asked.windows)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(small_problems())
 def test_optimal_never_emits_more_than_the_simple_policies(asked: Problem) -> None:
     best = plan(asked, "optimal")
@@ -141,7 +141,7 @@ def no_move_is_cheaper_in_two_steps(asked: Problem) -> bool:
     return len(widths) == 1 or asked.pause.resume_s >= asked.pause.move_s
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(small_problems(), st.integers(1, 800))
 def test_more_freedom_never_emits_more(asked: Problem, price: int) -> None:
     assume(no_move_is_cheaper_in_two_steps(asked))
@@ -154,7 +154,7 @@ def test_more_freedom_never_emits_more(asked: Problem, price: int) -> None:
     assert wider.emissions_g <= best.emissions_g * (1 + GAP)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(small_problems())
 def test_a_plan_made_along_the_way_costs_what_the_rest_of_the_earlier_one_does(asked: Problem) -> None:
     # Else a plan may be in the middle of a move at an edge; the later problem cannot say so.

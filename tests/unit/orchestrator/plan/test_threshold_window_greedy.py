@@ -182,7 +182,7 @@ def cases(draw: st.DrawFn) -> Problem:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(cases(), st.sampled_from(NEW))
 def test_slots_do_the_work_within_the_windows_in_order_and_in_time(asked: Problem, policy: str) -> None:
     try:
@@ -199,14 +199,14 @@ def test_slots_do_the_work_within_the_windows_in_order_and_in_time(asked: Proble
     assert planned.misses_deadline == (ends[-1] > asked.deadline)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(cases(), st.sampled_from(NEW))
 def test_a_deadline_that_can_be_met_is_met_where_pausing_costs_nothing(asked: Problem, policy: str) -> None:
     free = replace(asked, pause=PauseCost(), started=False)
     assert plan(free, policy).misses_deadline == plan(free, "optimal").misses_deadline
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(cases())
 def test_a_deadline_that_running_at_once_meets_is_met(asked: Problem) -> None:
     always = replace(asked, windows=None)
@@ -215,7 +215,7 @@ def test_a_deadline_that_running_at_once_meets_is_met(asked: Problem) -> None:
             assert not plan(always, policy).misses_deadline
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PRICES, st.integers(1, 40))
 def test_window_is_no_dearer_than_any_stretch_on_a_fine_grid(prices: list[float], tenths: int) -> None:
     work_h = min(tenths / 10, len(prices))

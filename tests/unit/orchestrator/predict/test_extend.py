@@ -135,7 +135,7 @@ def test_the_distant_future_stays_unknown() -> None:
     assert np.isnan(curve.g_per_kwh[14 * 24 :]).all()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     days=st.integers(2, 12),
     level=st.sampled_from([0.0, 1e-3, 20.0, 900.0]),

@@ -189,7 +189,7 @@ def test_a_marginal_signal_of_zeros_is_borne() -> None:
         assert 0 <= point.g_per_kwh < 2000
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     days=st.integers(0, 25),
     level=st.sampled_from([0.0, 30.0, 700.0]),

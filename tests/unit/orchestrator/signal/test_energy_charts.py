@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -54,14 +55,15 @@ def shares(percents: list[Any], first: int = -2, **more: Any) -> dict[str, Any]:
     return {"unix_seconds": seconds(first, len(percents)), "ren_share": percents, "substitute": False, **more}
 
 
-SEAM = day([60, 61, 62, None, None, None], [None, None, None, 49, 48, None])
-"""Two quarter-hours that have passed, the current one measured, two forecast, and the null that fills the day up."""
+def seam() -> dict[str, Any]:
+    """Two quarter-hours that have passed, the current one measured, two forecast, the null that fills the day up."""
+    return day([60, 61, 62, None, None, None], [None, None, None, 49, 48, None])
 
 
 def test_what_is_measured_comes_before_what_is_forecast_and_keeps_its_kind(
     provider: EnergyCharts, server: ProviderServer
 ) -> None:
-    server.on("co2eq", Reply(SEAM))
+    server.on("co2eq", Reply(seam()))
     forecast = provider.forecast("DE", now())
     assert [(p.start, p.end, p.g_per_kwh, p.kind) for p in forecast.points] == [
         (quarter(0), quarter(1), 62.0, "measured"),
@@ -101,7 +103,7 @@ def test_hours_are_read_as_hours(provider: EnergyCharts, server: ProviderServer)
 
 @pytest.mark.parametrize("zone", ["FR", "fr"])
 def test_the_country_is_asked_for_in_small_letters(provider: EnergyCharts, server: ProviderServer, zone: str) -> None:
-    server.on("co2eq", Reply(SEAM))
+    server.on("co2eq", Reply(seam()))
     server.on("ren_share_forecast", Reply(shares([1, 2, 3])))
     provider.forecast(zone, now())
     assert [asked.params for asked in server.asked] == [{"country": "fr"}, {"country": "fr"}]
@@ -124,7 +126,7 @@ def test_an_address_that_the_service_gave_up_names_another_provider_as_the_remed
 
 
 def test_the_announced_end_of_the_data_is_told(provider: EnergyCharts, server: ProviderServer) -> None:
-    server.on("co2eq", Reply({**SEAM, "deprecated": True}))
+    server.on("co2eq", Reply({**seam(), "deprecated": True}))
     for _ in range(2):
         assert provider.forecast("DE", now()).note == DEPRECATED
 
@@ -166,13 +168,13 @@ def test_the_service_is_asked_once_in_a_quarter_of_an_hour(tmp_path: Path, serve
 def test_an_answer_of_another_shape_is_refused(
     provider: EnergyCharts, server: ProviderServer, wrong: dict[str, Any], words: str
 ) -> None:
-    server.on("co2eq", Reply({**SEAM, **wrong}))
+    server.on("co2eq", Reply({**seam(), **wrong}))
     with pytest.raises(SignalGarbled, match=words):
         provider.forecast("DE", now())
 
 
 def test_renewable_shares_come_beside_and_may_exceed_a_hundred(provider: EnergyCharts, server: ProviderServer) -> None:
-    server.on("co2eq", Reply(SEAM))
+    server.on("co2eq", Reply(seam()))
     server.on("ren_share_forecast", Reply(shares([50, 51, 104.5, None, 60], solar_share=[0] * 5)))
     found = provider.forecast("DE", now()).renewable
     assert [(share.start, share.end, share.percent) for share in found] == [
@@ -185,19 +187,19 @@ def test_renewable_shares_come_beside_and_may_exceed_a_hundred(provider: EnergyC
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply({}, 503),
-        Reply({"detail": "Not Found"}, 404),
-        Reply(body=b"<html>"),
-        Reply({"unix_seconds": []}),
-        Reply(shares([50, "much"])),
-        Reply({}, 429, {"Retry-After": "3600"}),
+        lambda: Reply({}, 503),
+        lambda: Reply({"detail": "Not Found"}, 404),
+        lambda: Reply(body=b"<html>"),
+        lambda: Reply({"unix_seconds": []}),
+        lambda: Reply(shares([50, "much"])),
+        lambda: Reply({}, 429, {"Retry-After": "3600"}),
     ],
 )
 def test_shares_that_cannot_be_had_are_no_fault_of_the_forecast_and_asked_for_once(
-    provider: EnergyCharts, server: ProviderServer, reply: Reply
+    provider: EnergyCharts, server: ProviderServer, reply: Callable[[], Reply]
 ) -> None:
-    server.on("co2eq", Reply(SEAM))
-    server.on("ren_share_forecast", reply)
+    server.on("co2eq", Reply(seam()))
+    server.on("ren_share_forecast", reply())
     for _ in range(3):
         forecast = provider.forecast("DE", now())
         assert len(forecast.points) == 3

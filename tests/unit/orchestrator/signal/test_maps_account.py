@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -194,11 +194,9 @@ def shares_of(values: list[Any], name: str = "value", key: str = "data") -> Repl
     return Reply({"zone": "DE", key: rows, "temporalGranularity": "hourly"})
 
 
-@pytest.mark.parametrize("answer", [shares_of([60, None, 104.5]), shares_of([60, None, 104.5], "renewableEnergy")])
-def test_the_renewable_share_comes_with_the_forecast(
-    processes: Processes, server: ProviderServer, answer: Reply
-) -> None:
-    server.on(SHARES, answer)
+@pytest.mark.parametrize("name", ["value", "renewableEnergy"])
+def test_the_renewable_share_comes_with_the_forecast(processes: Processes, server: ProviderServer, name: str) -> None:
+    server.on(SHARES, shares_of([60, None, 104.5], name))
     found = [processes.forecast().renewable for _ in range(2)]
     assert (
         found[0]
@@ -216,25 +214,25 @@ def test_the_renewable_share_comes_with_the_forecast(
 @pytest.mark.parametrize(
     "answer",
     [
-        Reply(PLAN, 401),
-        Reply({"error": "no"}, 404),
-        Reply({"error": "no"}, 503),
-        Reply(body=b"no"),
-        Reply(reset=True),
-        Reply({"zone": "FR", "data": []}),
-        shares_of([]),
-        shares_of([-1]),
-        shares_of([1e6]),
-        shares_of(["60"]),
-        shares_of([True]),
-        shares_of([60], name="percent"),
+        lambda: Reply(PLAN, 401),
+        lambda: Reply({"error": "no"}, 404),
+        lambda: Reply({"error": "no"}, 503),
+        lambda: Reply(body=b"no"),
+        lambda: Reply(reset=True),
+        lambda: Reply({"zone": "FR", "data": []}),
+        lambda: shares_of([]),
+        lambda: shares_of([-1]),
+        lambda: shares_of([1e6]),
+        lambda: shares_of(["60"]),
+        lambda: shares_of([True]),
+        lambda: shares_of([60], name="percent"),
     ],
 )
 def test_a_share_that_does_not_come_is_no_fault_of_the_forecast_and_is_let_be_for_a_while(
-    processes: Processes, server: ProviderServer, answer: Reply, caplog: pytest.LogCaptureFixture
+    processes: Processes, server: ProviderServer, answer: Callable[[], Reply], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    server.on(SHARES, answer)
+    server.on(SHARES, answer())
     for _ in range(2):
         forecast = processes.forecast()
         assert forecast.points[0].g_per_kwh == 100

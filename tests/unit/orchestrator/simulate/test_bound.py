@@ -31,7 +31,7 @@ def test_the_bound_fills_the_cheapest_marginal_work_first() -> None:
 SMALL = st.lists(st.integers(1, 9).map(float), min_size=2, max_size=4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SMALL, st.integers(1, 40))
 def test_the_bound_is_that_of_a_linear_program(prices: list[float], tenths: int) -> None:
     work = min(tenths / 10, 2.5 * len(prices)) * H
@@ -42,7 +42,7 @@ def test_the_bound_is_that_of_a_linear_program(prices: list[float], tenths: int)
     assert hull_g(np.array(prices), H, POINTS, work) == pytest.approx(answer.fun, rel=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(SMALL, st.integers(1, 40))
 def test_no_policy_beats_the_bound_and_whole_slots_do_not_either(prices: list[float], tenths: int) -> None:
     work = min(tenths / 10, 2.5 * len(prices)) * H

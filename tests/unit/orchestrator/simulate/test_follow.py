@@ -124,7 +124,7 @@ def test_now_is_the_fixed_count_that_emits_least_and_meets_the_deadline() -> Non
 PRICES = st.lists(st.integers(0, 9).map(float), min_size=6, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(PRICES, PRICES, st.integers(5, 50), st.sampled_from([0.0, 300.0, 2700.0]), st.sampled_from(sorted(POLICIES)))
 def test_planned_anew_each_slot_the_work_is_done_and_in_time(
     came: list[float], told: list[float], tenths: int, pause_s: float, policy: str

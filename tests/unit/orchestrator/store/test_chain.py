@@ -126,7 +126,7 @@ def test_a_transaction_that_fails_leaves_the_chain_as_it_was(store: Store) -> No
     assert audit(store) == before
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.lists(st.lists(st.tuples(st.integers(1, 12), st.none() | st.floats(0, 1e9)), max_size=8), min_size=1, max_size=6)
 )

@@ -64,7 +64,7 @@ def _schedules(draw: st.DrawFn) -> list[MeterRow]:
     return rows
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data(), _schedules())
 def test_jobs_and_idle_are_the_host_and_reports_are_their_rows_whatever_is_sent_again(
     new_database: NewDatabase, data: st.DataObject, rows: list[MeterRow]
@@ -123,7 +123,7 @@ def _conserves(store: Store, data: st.DataObject, rows: list[MeterRow]) -> None:
     assert in_reports + idle_j == pytest.approx(fsum(row.energy_j or 0.0 for row in rows), rel=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(STEPS_OF_A_HOST, st.booleans(), st.booleans())
 def test_what_a_host_drew_is_in_the_reports_and_the_idle_account_whatever_happens_between_sensor_and_store(
     new_database: NewDatabase, steps: list[tuple[str, int]], with_rapl: bool, with_gpus: bool
