@@ -232,7 +232,7 @@ def diagnose() -> list[Finding]:
 
 def reach(place: str) -> str:
     """Try out a folder or URL for checkpoints from here; Unavailable or InputError where it will not do."""
-    from jobs.target import reach as attempt
+    from jobs.checkpoints.target import reach as attempt
 
     return attempt(place)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from cluster.api import Desire, Ended, Phase, Progress
-from jobs import fence
+from jobs.checkpoints import fence
 from jobs.patience import bounded
 from jobs.spec.errors import Fenced, Unavailable
 

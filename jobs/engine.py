@@ -20,16 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from jobs import masters, saving
-from jobs.checkpoint import Sealed
+from jobs.checkpoints import masters, saving
+from jobs.checkpoints.checkpoint import Sealed
+from jobs.checkpoints.loading import patiently
+from jobs.checkpoints.snapshot import Snapshot
 from jobs.compiler import check, guard, load, put_interpreter_on_path
 from jobs.data import Batch, Micro, micro_size
-from jobs.loading import patiently
 from jobs.marks import StepPart, marks_on
 from jobs.objective import IGNORED, Objective, next_token
 from jobs.place import Place
 from jobs.schedule import learning_rate
-from jobs.snapshot import Snapshot
 from jobs.spec import JobFault, JobSpec, Unavailable
 from jobs.spec.job import Training
 
@@ -69,7 +69,7 @@ def prepare(place: Place) -> Any:
 def deepspeed_config(spec: JobSpec, world_size: int, universal: bool = False) -> dict[str, Any]:
     """The spec's DeepSpeed section with the batch keys that follow from the spec and the worker count.
 
-    `universal`: the checkpoint that will be loaded is one of jobs.universal.
+    `universal`: the checkpoint that will be loaded is one of jobs.checkpoints.universal.
     """
     assert spec.training is not None
     micro = micro_size(spec.training, world_size)
@@ -197,7 +197,7 @@ class Engine:
     def load(self, folder: Path) -> None:
         """Take up weights and optimizer of a checkpoint; JobFault where there is none.
 
-        An engine made with `universal` takes up what jobs.universal made of one, any other what as many workers wrote.
+        An engine made with `universal` takes up what checkpoints.universal made of one, any other what as many wrote.
         Unavailable where the disk is gone or silent.
         """
         with patiently(folder):

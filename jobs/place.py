@@ -33,7 +33,7 @@ class Place:
     start_step: int = 0
     """Where the newest checkpoint stands, as far as the controller knows."""
     segment: int = 0
-    """It is the job's n-th: a later one fences it off (jobs.fence). 0 where nobody counts, as on bare ranks."""
+    """It is the job's n-th: a later one fences it off (checkpoints.fence). 0 where nobody counts, as on bare ranks."""
 
 
 class Watch(Protocol):

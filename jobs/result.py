@@ -10,7 +10,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import checkpoint, fence, tokens
+from jobs import tokens
+from jobs.checkpoints import checkpoint, fence
 from jobs.patience import told_as
 from jobs.spec import Fenced, Unavailable
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.checkpoint import flush_s
+from jobs.checkpoints.checkpoint import flush_s
 from jobs.patience import Beat, Pulse, bounded, is_outside, told_as
 from jobs.spec import InputError, Unavailable
 from jobs.text import documents, files_of

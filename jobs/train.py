@@ -12,18 +12,19 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from jobs import audit, checkpoint, result, resume, tokens
+from jobs import audit, result, tokens
+from jobs.checkpoints import checkpoint, resume
+from jobs.checkpoints.save import Saver
+from jobs.checkpoints.shelf import Shelf
 from jobs.data import Corpus, corpus, feed, holdout_batches, micro_size, total_steps
 from jobs.pace import Action, Clock, Parts
 from jobs.place import Outcome, Place, Watch
-from jobs.save import Saver
-from jobs.shelf import Shelf
 from jobs.spec import InputError, JobFault, JobSpec, Unavailable
 
 if TYPE_CHECKING:
+    from jobs.checkpoints.resize import Resize
     from jobs.engine import Engine
     from jobs.group import Group
-    from jobs.resize import Resize
 
 Value = TypeVar("Value")
 SAVE_AGAIN_S = (2.0, 10.0, 30.0)
@@ -123,8 +124,8 @@ class _Run:
         """The conversion of a checkpoint whose shards are of another width, begun; None where there is none to do."""
         if found is None or not resume.is_resize(self.essentials, found):
             return None
-        from jobs import universal
-        from jobs.resize import Resize
+        from jobs.checkpoints import universal
+        from jobs.checkpoints.resize import Resize
 
         return Resize(self.group, self.place, found) if universal.is_sharded(found) else None
 

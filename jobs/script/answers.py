@@ -10,15 +10,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import checkpoint
-from jobs.fence import blamed
+from jobs.checkpoints import checkpoint
+from jobs.checkpoints.fence import blamed
 from jobs.pace import Action, Clock, Parts
 from jobs.place import Phase, Place, Watch
 from jobs.spec import JobFault, JobSpec, Unavailable
 
 if TYPE_CHECKING:
+    from jobs.checkpoints.shelf import Shelf
     from jobs.group import Group
-    from jobs.shelf import Shelf
 
 _PHASES: dict[str, Phase] = {"restore": "restore", "evaluate": "evaluate", "checkpoint": "checkpoint"}
 _FAR = 1 << 40

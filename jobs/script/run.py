@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from jobs.checkpoints.shelf import Shelf
 from jobs.pace import Parts
 from jobs.place import Outcome, Place, Watch
 from jobs.script.answers import Answers
@@ -18,7 +19,6 @@ from jobs.script.child import Child, cause
 from jobs.script.line import Line
 from jobs.script.room import wants_room
 from jobs.script.seat import Seat, command, environment
-from jobs.shelf import Shelf
 from jobs.spec import JobFault, JobSpec, Unavailable
 
 if TYPE_CHECKING:

@@ -17,11 +17,11 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
-from jobs import checkpoint, mirror
-from jobs.bring import bring
-from jobs.checkpoint import Published
+from jobs.checkpoints import checkpoint, mirror
+from jobs.checkpoints.bring import bring
+from jobs.checkpoints.checkpoint import Published
+from jobs.checkpoints.target import Target
 from jobs.patience import Pulse
-from jobs.target import Target
 from tests import s3
 from tests.bench.figure import Figure, Options, Section, Table
 
@@ -123,7 +123,11 @@ def _links(section: Section, folder: Path, checkpoints: dict[str, Published]) ->
             taken_s: dict[str, tuple[float, int]] = {}
             for way, pays in (("plain", False), ("compressed", True), ("chosen", None)):
                 link = Link(str(folder / f"{kind}-{speed}-{way}"), speed * 1e6)
-                with patch("jobs.packing.pays", lambda *_, pays=pays: pays) if pays is not None else patch.dict({}):
+                with (
+                    patch("jobs.checkpoints.packing.pays", lambda *_, pays=pays: pays)
+                    if pays is not None
+                    else patch.dict({})
+                ):
                     sent = mirror.send(link, found, 1, mirror.bandwidth(link, found))
                 taken_s[way] = (sent.duration_s, sent.sent_bytes)
             best_s = min(taken_s["plain"][0], taken_s["compressed"][0])

@@ -19,7 +19,9 @@ import numpy as np
 import torch.distributed as dist
 
 from jobs import engine as engines
-from jobs.checkpoint import Sealed
+from jobs.checkpoints.checkpoint import Sealed
+from jobs.checkpoints.save import Saver
+from jobs.checkpoints.shelf import Shelf
 from jobs.data import Micro
 from jobs.engine import Engine
 from jobs.group import Group
@@ -27,8 +29,6 @@ from jobs.model import build
 from jobs.objective import next_token
 from jobs.pace import Parts
 from jobs.place import Place
-from jobs.save import Saver
-from jobs.shelf import Shelf
 from jobs.spec import JobSpec
 
 ROUNDS = 12

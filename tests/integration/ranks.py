@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from jobs import checkpoint
+from jobs.checkpoints import checkpoint
 
 MODEL = Path("final", "model", "model.safetensors")
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import checkpoint, fence
+from jobs.checkpoints import checkpoint, fence
 from tests.integration.ranks import differing, run_ranks, spec_of, start_ranks, told, write_corpus
 
 WORKERS = 2

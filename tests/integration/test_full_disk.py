@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from jobs import checkpoint
+from jobs.checkpoints import checkpoint
 from jobs.spec import Unavailable
 from tests import disk
 from tests.integration import test_script as scripts

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from cluster.api import Cluster, Desire, SegmentOrder, SegmentResult
-from jobs.target import Target
+from jobs.checkpoints.target import Target
 from tests import s3
 from tests.integration.test_segments import ended, order, ray_in_de, watch
 

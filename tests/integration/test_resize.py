@@ -14,8 +14,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from jobs import checkpoint, universal
 from jobs.audit import taken
+from jobs.checkpoints import checkpoint, universal
 from jobs.spec import InputError, JobFault
 from tests.integration.ranks import GPT2, LLAMA, run_ranks, spec_of, told, write_corpus
 

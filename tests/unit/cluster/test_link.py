@@ -13,7 +13,7 @@ import pytest
 import cluster.link
 from cluster.api import Desire
 from cluster.link import Link, taken_over
-from jobs import fence
+from jobs.checkpoints import fence
 
 
 def test_goes_on_until_run_until_has_come() -> None:

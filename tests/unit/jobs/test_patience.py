@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from jobs import checkpoint, patience
+from jobs import patience
+from jobs.checkpoints import checkpoint
 from jobs.patience import LANES, GivenUp, Pulse, bounded, is_outside, together, told_as
 from jobs.spec import Unavailable
 
@@ -107,7 +108,7 @@ def test_a_hanging_checkpoints_folder_is_told_of_and_holds_up_no_exit(tmp_path: 
     """Whoever opens a pipe that nobody writes waits for ever, as on a file server that is gone."""
     os.mkfifo(tmp_path / checkpoint.POINTER)
     code = (
-        "import sys; from pathlib import Path; from jobs import checkpoint, patience\n"
+        "import sys; from pathlib import Path; from jobs import patience; from jobs.checkpoints import checkpoint\n"
         "patience.SILENCE_S = 0.2\n"
         "checkpoint.newest(Path(sys.argv[1]))\n"
     )

@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 import torch.distributed as dist
 
-from jobs import fence, result
+from jobs import result
+from jobs.checkpoints import fence
 from jobs.engine import Engine
 from jobs.group import Group
 from jobs.place import Place

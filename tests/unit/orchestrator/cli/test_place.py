@@ -10,7 +10,7 @@ from orchestrator.cli.place import _site_findings
 
 
 def test_doctor_tries_out_every_place_for_checkpoints(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.target.WAITS_S", (0.0, 0.0))
+    monkeypatch.setattr("jobs.checkpoints.target.WAITS_S", (0.0, 0.0))
     (tmp_path / "a-file").touch()
     site = tmp_path / "lowtide.yaml"
     site.write_text(

@@ -1,14 +1,14 @@
 """Resuming: what a checkpoint must share with the run that takes it up.
 In: the spec, the place and the text's digest; a published checkpoint. Out: the checkpoint, or why it does not fit.
-Next, jobs.engine loads it, at another width as jobs.universal made it.
+Next, jobs.engine loads it, at another width as `universal` made it.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from jobs import checkpoint, fence
-from jobs.bring import Brought, bring
+from jobs.checkpoints import checkpoint, fence
+from jobs.checkpoints.bring import Brought, bring
 from jobs.patience import bounded, told_as
 from jobs.place import Place
 from jobs.spec import InputError, JobSpec

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 
 from jobs import engine as engines
-from jobs import masters
+from jobs.checkpoints import masters
 from jobs.data import Micro
 from jobs.engine import Engine
 from jobs.group import Group

@@ -1,6 +1,6 @@
 """A folder or URL where checkpoints lie, of any kind that fsspec knows: the one door to other file systems.
 In: a path, or a URL such as s3://bucket/folder. Out: bytes read, written and removed below it.
-jobs.mirror writes there, jobs.bring reads. Keys are the environment's: what s3fs, gcsfs and the like look for there.
+`mirror` writes there, `bring` reads. Keys are the environment's: what s3fs, gcsfs and the like look for there.
 
 What a file system raises becomes Unavailable, after three tries; what hangs, too. Only a missing file is told apart.
 """

@@ -1,6 +1,6 @@
 """The fence: which segment of a job may publish its checkpoints, so that one that wakes up late changes nothing.
 In: a folder of checkpoints and the number of a segment, the job's n-th. Out: its claim there, or Fenced.
-jobs.resume claims before it looks for the newest checkpoint; who writes there asks before, and so does jobs.mirror.
+`resume` claims before it looks for the newest checkpoint; who writes there asks before, and so does `mirror`.
 
 A segment whose node was cut off from the cluster, but not from the file system, trains on until its `run_until` beside
 the segment that took over from it. What keeps them apart is names, not moments:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from jobs import engine, train
+from jobs.checkpoints.shelf import Shelf
 from jobs.place import Place
-from jobs.shelf import Shelf
 from jobs.spec import JobFault, JobSpec
 from jobs.train import _begun
 

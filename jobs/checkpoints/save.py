@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs import checkpoint
-from jobs.checkpoint import Published, Sealed
-from jobs.fence import blamed
+from jobs.checkpoints import checkpoint
+from jobs.checkpoints.checkpoint import Published, Sealed
+from jobs.checkpoints.fence import blamed
+from jobs.checkpoints.shelf import Shelf
 from jobs.pace import Parts
 from jobs.patience import GivenUp
 from jobs.place import Place
-from jobs.shelf import Shelf
 from jobs.spec import LowtideError
 
 if TYPE_CHECKING:

@@ -12,21 +12,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs import checkpoint, fence, pointer, resume, sealing, target
-from jobs.bring import bring
-from jobs.mirror import send
+from jobs.checkpoints import checkpoint, fence, pointer, resume, sealing, target
+from jobs.checkpoints.bring import bring
+from jobs.checkpoints.mirror import send
+from jobs.checkpoints.target import Target
 from jobs.patience import Pulse
 from jobs.place import Place
 from jobs.spec import Fenced
-from jobs.target import Target
-from tests.unit.jobs.turns import Actor, Turns
+from tests.unit.jobs.checkpoints.turns import Actor, Turns
 
 
 def save(folder: Path, step: int, segment: int, keep: int = 2) -> checkpoint.Published:
-    """A checkpoint of one rank whose content follows from its step, as training's does; as jobs.save makes one."""
+    """A checkpoint of one rank whose content follows from its step, as training's does."""
     with fence.blamed(folder, segment):
         fence.check(folder, segment)
         checkpoint.clear(folder, segment)
@@ -163,6 +163,9 @@ def test_killed_between_any_two_calls_the_late_one_leaves_a_checkpoint_to_go_on_
 
 
 @settings(max_examples=25)
+@example([(False, 1), (False, 1), (True, 1), (True, 11), (False, 9), (True, 1)], 1).via(
+    "a partial cleared while written to"
+)
 @given(order=st.lists(st.tuples(st.booleans(), st.integers(1, 12)), max_size=25), keep=st.integers(1, 2))
 def test_in_whatever_order_they_move_the_late_one_wins(
     tmp_path_factory: pytest.TempPathFactory, order: list[tuple[bool, int]], keep: int

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
-from jobs import saving
-from jobs.checkpoint import Sealed
+from jobs.checkpoints import saving
+from jobs.checkpoints.checkpoint import Sealed
+from jobs.checkpoints.stream import Stream
 from jobs.patience import GivenUp
 from jobs.spec import Unavailable
-from jobs.stream import Stream
 
 
 @contextmanager

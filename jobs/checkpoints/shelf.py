@@ -9,9 +9,9 @@ from collections.abc import Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
-from jobs import checkpoint, fence, resume
-from jobs.checkpoint import Published, Sealed
-from jobs.mirror import Mirror
+from jobs.checkpoints import checkpoint, fence, resume
+from jobs.checkpoints.checkpoint import Published, Sealed
+from jobs.checkpoints.mirror import Mirror
 from jobs.patience import bounded
 from jobs.place import Place
 from jobs.spec import Unavailable

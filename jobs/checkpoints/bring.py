@@ -1,8 +1,8 @@
 """Bringing: the newest sound checkpoint of a job, from wherever its zones left it, into the working folder.
 In: the working folder, and other folders or URLs. Out: what is newest in the working folder then, and what was moved.
-jobs.resume asks for it on one rank before anything is built.
+`resume` asks for it on one rank before anything is built.
 
-Newest is what the latest segment that published anything points at, wherever that lies: see jobs.fence.
+Newest is what the latest segment that published anything points at, wherever that lies: see `fence`.
 
 Every file is checked against its manifest's SHA-256 as it comes; a checkpoint with a missing, torn or changed file
 gives way to the next best, wherever that lies. What is read from a URL is what its zone sent, compressed where that
@@ -21,12 +21,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs import checkpoint, packing
-from jobs.checkpoint import MANIFEST, Published, Sealed, order
-from jobs.fence import content, named_in, pointer_of, pointers_in, refuse
+from jobs.checkpoints import checkpoint, packing
+from jobs.checkpoints.checkpoint import MANIFEST, Published, Sealed, order
+from jobs.checkpoints.fence import content, named_in, pointer_of, pointers_in, refuse
+from jobs.checkpoints.target import Target
 from jobs.patience import Pulse, together, told_as
 from jobs.spec import Unavailable
-from jobs.target import Target
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One file on its way to the disk: written, hashed and flushed at once, each byte touched in memory once.
 In: bytes in order. Out: the file, safely on disk, with its size and SHA-256.
-jobs.saving has torch write a rank's part of a checkpoint into such files.
+`saving` has torch write a rank's part of a checkpoint into such files.
 
 The hash is of what was in memory, not of what a file system gives back. The disk is busy from the first chunk on, where
 a plain writer leaves all of it to the flush at the end.
@@ -15,7 +15,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from jobs.checkpoint import Sealed, flush_s
+from jobs.checkpoints.checkpoint import Sealed, flush_s
 from jobs.patience import Beat
 
 _CHUNK_BYTES = 8 << 20

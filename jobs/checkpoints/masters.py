@@ -1,6 +1,6 @@
 """Weights saved once: ZeRO 1 and 2 keep them in the optimizer's shards, too, and more exactly (master weights).
 In: a model's state as DeepSpeed would write it; a checkpoint without them. Out: the state without them; a whole model.
-jobs.snapshot leaves them out, a quarter of a checkpoint in fp32 and a seventh in bf16; jobs.engine makes them again.
+`snapshot` leaves them out, a quarter of a checkpoint in fp32 and a seventh in bf16; jobs.engine makes them again.
 
 The end of every step makes the module's weights of the masters, so those made after a load are the same, bit for bit.
 Checkpoints that hold both load as they are. DeepSpeed's zero_to_fp32 and the universal form read the masters alone.

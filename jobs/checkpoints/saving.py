@@ -14,11 +14,11 @@ from typing import Any
 
 import torch
 
-from jobs.checkpoint import Sealed
+from jobs.checkpoints.checkpoint import Sealed
+from jobs.checkpoints.snapshot import Held
+from jobs.checkpoints.stream import Stream
 from jobs.patience import GivenUp, Pulse, together
-from jobs.snapshot import Held
 from jobs.spec import Unavailable
-from jobs.stream import Stream
 
 
 def write(held: Sequence[Held], over: Event) -> dict[Path, Sealed]:

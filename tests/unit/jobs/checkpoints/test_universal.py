@@ -14,10 +14,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs import checkpoint, universal
-from jobs.checkpoint import Published
+from jobs.checkpoints import checkpoint, universal
+from jobs.checkpoints.checkpoint import Published
+from jobs.checkpoints.universal import shares
 from jobs.spec import Unavailable
-from jobs.universal import shares
 
 SHARD = "zero_pp_rank_0_mp_rank_00_optim_states.pt"
 SIZES = st.dictionaries(st.text(min_size=1, max_size=5), st.integers(1, 10**9), min_size=1, max_size=40)

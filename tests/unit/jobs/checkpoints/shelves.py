@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from jobs import checkpoint
+from jobs.checkpoints import checkpoint
 
 
 def write(folder: Path, step: int, size_bytes: int = 3000, random: bool = True) -> Path:

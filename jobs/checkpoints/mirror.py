@@ -1,6 +1,6 @@
 """A zone's own place for checkpoints outside its nodes: what is published in the working folder is sent there, too.
 In: published checkpoints, as they come. Out: the same at a URL, complete before it counts; older ones removed.
-jobs.train pushes each; jobs.bring takes them from there when the working folder is gone, or in another zone.
+jobs.train pushes each; `bring` takes them from there when the working folder is gone, or in another zone.
 
     <url>/<job>/published-00000007.json        the pointer of the job's 7th segment, written last; the highest decides
     <url>/<job>/published.json                 the same once more, for people and other tools
@@ -11,7 +11,7 @@ jobs.train pushes each; jobs.bring takes them from there when the working folder
 Sending goes on in the background while the job trains; a newer checkpoint waits until the one before is there, and
 those between are left out. Whatever ends it half-way, the pointer still names the one before.
 
-A segment that a later one has fenced off (jobs.fence) sends no more. What it sends though it has not seen that yet goes
+A segment that a later one has fenced off (`fence`) sends no more. What it sends though it has not seen that yet goes
 under its own number, and a pointer of a lower number is not read. That much holds at every store whose listings show
 what was written. Best effort is the rest: a later segment that finds the newest there already points at it as it lies,
 under the earlier number, and an earlier one that stalled between its look and its removing may take it along (it had
@@ -28,12 +28,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs import packing
-from jobs.checkpoint import MANIFEST, POINTER, Published, is_name, manifest_of, order
-from jobs.fence import content, named_in, pointer_of, pointers_in, refuse
+from jobs.checkpoints import packing
+from jobs.checkpoints.checkpoint import MANIFEST, POINTER, Published, is_name, manifest_of, order
+from jobs.checkpoints.fence import content, named_in, pointer_of, pointers_in, refuse
+from jobs.checkpoints.target import CHUNK_BYTES, Target
 from jobs.patience import LANES, Pulse, together
 from jobs.spec import Fenced, Unavailable
-from jobs.target import CHUNK_BYTES, Target
 
 _PROBE_BYTES = 4 << 20
 _PROBE_SHARE = 64
@@ -157,7 +157,7 @@ def send(
 
 
 def _point(target: Target, name: str, keep: int, segment: int) -> list[str]:
-    """Move this segment's pointer to `name`; the names that it lists now. See jobs.checkpoint."""
+    """Move this segment's pointer to `name`; the names that it lists now. See `checkpoint`."""
     before: list[str] = []
     for number in pointers_in(target.files()):
         if number <= segment and not before:

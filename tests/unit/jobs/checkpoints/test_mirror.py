@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from jobs import checkpoint, mirror, target
-from jobs.bring import bring
-from jobs.mirror import Mirror, send
+from jobs.checkpoints import checkpoint, mirror, target
+from jobs.checkpoints.bring import bring
+from jobs.checkpoints.mirror import Mirror, send
+from jobs.checkpoints.shelf import Shelf
+from jobs.checkpoints.target import Target
 from jobs.pace import Parts
 from jobs.place import Place
-from jobs.shelf import Shelf
-from jobs.target import Target
-from tests.unit.jobs.shelves import contents, save, write
+from tests.unit.jobs.checkpoints.shelves import contents, save, write
 
 
 def brought_step(place: str, folder: Path) -> int | None:
@@ -79,8 +79,8 @@ def test_killed_in_the_middle_the_one_before_stays_in_force(
     code = (
         "import os, sys, time\n"
         "from pathlib import Path\n"
-        "from jobs import checkpoint, mirror\n"
-        "from jobs.target import Target\n"
+        "from jobs.checkpoints import checkpoint, mirror\n"
+        "from jobs.checkpoints.target import Target\n"
         "def slow(path, pulse, plain=mirror._chunks):\n"
         "    for number, chunk in enumerate(plain(path, pulse)):\n"
         "        if path.name == 'rank-1.pt':\n"

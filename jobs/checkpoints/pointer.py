@@ -1,6 +1,6 @@
 """Names of checkpoints, and the pointers that say which of them are in force.
 In: the folder of a job's checkpoints. Out: names, by the segment that points at them; a pointer that has moved.
-jobs.checkpoint publishes by it. Why names carry the number of a segment, jobs.fence says.
+`checkpoint` publishes by it. Why names carry the number of a segment, `fence` says.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from jobs import fence
-from jobs.fence import POINTER, named_in, pointer_of
-from jobs.sealing import MANIFEST, write_atomically
+from jobs.checkpoints import fence
+from jobs.checkpoints.fence import POINTER, named_in, pointer_of
+from jobs.checkpoints.sealing import MANIFEST, write_atomically
 
 _NAME = re.compile(r"step-(\d{8,})(?:-(\d+))?")
 

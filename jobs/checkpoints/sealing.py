@@ -1,6 +1,6 @@
 """A folder's files, sealed: flushed to disk, with sizes and SHA-256 in a manifest beside them.
 In: files that ranks wrote. Out: `Sealed` by path, manifests, and JSON files that are replaced whole.
-jobs.checkpoint publishes what is sealed, and checks it before it is used.
+`checkpoint` publishes what is sealed, and checks it before it is used.
 
 Checksums are SHA-256: CPUs assist it (1.7 GB/s on one core, blake2b 1.1), and `sha256sum` can check a folder by hand.
 """

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from jobs import checkpoint, resume, target
-from jobs.bring import bring
-from jobs.mirror import send
+from jobs.checkpoints import checkpoint, resume, target
+from jobs.checkpoints.bring import bring
+from jobs.checkpoints.mirror import send
+from jobs.checkpoints.target import Target
 from jobs.place import Place
 from jobs.spec import InputError, Unavailable
-from jobs.target import Target
-from tests.unit.jobs.shelves import contents, save
+from tests.unit.jobs.checkpoints.shelves import contents, save
 
 
 @pytest.fixture(autouse=True)

@@ -12,15 +12,15 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from jobs import checkpoint, saving
-from jobs.checkpoint import Sealed
+from jobs.checkpoints import checkpoint, saving
+from jobs.checkpoints.checkpoint import Sealed
+from jobs.checkpoints.save import Saver
+from jobs.checkpoints.shelf import Shelf
+from jobs.checkpoints.snapshot import Held, Snapshot, frozen
 from jobs.group import Group
 from jobs.pace import Parts
 from jobs.patience import GivenUp
 from jobs.place import Place
-from jobs.save import Saver
-from jobs.shelf import Shelf
-from jobs.snapshot import Held, Snapshot, frozen
 from jobs.spec import JobFault, Unavailable
 
 

@@ -1,6 +1,6 @@
 """What DeepSpeed would write, held as it was at a step boundary, so that it is written while training goes on.
 In: what DeepSpeed gives its checkpoint writer. Out: the states and the paths that they belong at.
-jobs.engine puts it in the writer's place; jobs.saving writes what it held.
+jobs.engine puts it in the writer's place; `saving` writes what it held.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from jobs.masters import held_once
+from jobs.checkpoints.masters import held_once
 
 Held = tuple[Any, Path]
 """What belongs in a file, and where that is."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs.packing import Sample, packed, pays, sample, unpacked
+from jobs.checkpoints.packing import Sample, packed, pays, sample, unpacked
 
 MB = 1e6
 

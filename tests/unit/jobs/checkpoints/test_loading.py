@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from jobs import patience
-from jobs.loading import patiently
+from jobs.checkpoints.loading import patiently
 from jobs.spec import Unavailable
 
 

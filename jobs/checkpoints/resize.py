@@ -9,8 +9,8 @@ import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from jobs import universal
-from jobs.checkpoint import Published, Sealed
+from jobs.checkpoints import universal
+from jobs.checkpoints.checkpoint import Published, Sealed
 from jobs.group import Group
 from jobs.place import Place
 

@@ -1,6 +1,6 @@
 """Packing: whether a file is compressed before it is sent, and the streams that do it.
 In: a sample of the file, and the bandwidth. Out: a decision, and packed or unpacked chunks.
-jobs.mirror asks before it sends; jobs.bring unpacks what it reads.
+`mirror` asks before it sends; `bring` unpacks what it reads.
 
 Weights and moments of a trained model are nearly random in all but their exponents: Zstandard takes a tenth off them,
 and zeros (of fresh moments, of padding) all but away. So a sample of each file decides, not a rule: compressing and

@@ -1,6 +1,6 @@
 """A checkpoint in universal form: whole tensors by parameter name, which any number of workers can take up.
 In: a published checkpoint. Out: DeepSpeed's universal checkpoint of it, in a folder of its own beside it.
-jobs.resume asks for it where the worker count has changed; next, jobs.engine loads it.
+`resume` asks for it where the worker count has changed; next, jobs.engine loads it.
 
     <checkpoints>/step-00000120.universal/           zero/<parameter>/{fp32,exp_avg,exp_avg_sq,step}.pt, manifest.json
     <checkpoints>/step-00000120.universal.partial/   being written, or left by a crash: never read
@@ -22,12 +22,12 @@ from typing import Any
 
 import torch
 
-from jobs import checkpoint
-from jobs.checkpoint import Published, Sealed
+from jobs.checkpoints import checkpoint
+from jobs.checkpoints.checkpoint import Published, Sealed
+from jobs.checkpoints.saving import serialise
+from jobs.checkpoints.stream import Stream
 from jobs.patience import Beat, Pulse, bounded, together, told_as
-from jobs.saving import serialise
 from jobs.spec import InputError, JobFault
-from jobs.stream import Stream
 
 ADAM = {"fp32", "exp_avg", "exp_avg_sq"}
 """What DeepSpeed takes up at stage 3; at stages 1 and 2 any state will do that is sharded as the weights are."""

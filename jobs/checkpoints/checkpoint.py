@@ -7,15 +7,16 @@ Next, jobs.state loads one into the engine. Nothing here needs torch.
     <checkpoints>/published.json           the same once more, for people and other tools
     <checkpoints>/step-00000120-7/         DeepSpeed's files, meta.json, manifest.json
     <checkpoints>/step-00000160-7.partial/ being written, or left by a crash: never read
-    <checkpoints>/step-00000120-7.universal/ the same for another width (jobs.universal), until the next is published
+    <checkpoints>/step-00000120-7.universal/ the same for another width (`universal`), until the next is published
     <checkpoints>/data/                    tokens, kept so that a resume reads no text
     <checkpoints>/final/                   the finished model and its metrics
 
-Names carry the number of the segment, so that one that wakes up late reaches nothing of a later one: see jobs.fence.
+Names carry the number of the segment, so that one that wakes up late reaches nothing of a later one: see `fence`.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -25,11 +26,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from jobs import fence
-from jobs.fence import blamed, named_in, pointer_of
-from jobs.patience import Beat, Pulse, bounded, told_as
-from jobs.pointer import is_name, name_of, order, partial_of, point, pointed, segment_in, show
-from jobs.sealing import (
+from jobs.checkpoints import fence
+from jobs.checkpoints.fence import blamed, named_in, pointer_of
+from jobs.checkpoints.pointer import is_name, name_of, order, partial_of, point, pointed, segment_in, show
+from jobs.checkpoints.sealing import (
     MANIFEST,
     Sealed,
     digests_of,
@@ -45,6 +45,7 @@ from jobs.sealing import (
     write_atomically,
     write_manifest,
 )
+from jobs.patience import Beat, Pulse, bounded, told_as
 from jobs.spec import JobFault, Unavailable
 
 __all__ = [
@@ -307,6 +308,13 @@ def _prune(folder: Path, keep: set[str], segment: int) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it, which another segment may be doing, too."""
-    with suppress(FileNotFoundError):
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """Remove a file, or a folder with all that is in it, which another segment may be doing, too.
+
+    Where an earlier one still writes into the folder, what it adds is left: whoever clears next removes it.
+    """
+    try:
+        with suppress(FileNotFoundError):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    except OSError as fault:
+        if fault.errno != errno.ENOTEMPTY:
+            raise

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jobs import checkpoint, resume
+from jobs.checkpoints import checkpoint, resume
 from jobs.spec import InputError, JobFault, JobSpec
 
 
