@@ -6,11 +6,12 @@ In: a session, the site, jobs. Out: joules and grams by job, those that their le
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from jobs.spec import InputError
 from orchestrator.accounting.account import Account, Intensity
 from orchestrator.accounting.charge import Charge, Curve
 from orchestrator.accounting.ledger import add_up, emitted_g
@@ -53,13 +54,19 @@ def emitted(session: Session, site: Site, submitted_at: Mapping[str, datetime], 
     found = {}
     for job_id, since in submitted_at.items():
         own = segments.get(job_id, [])
-        if any(zone_facts(site, segment.zone).node_overhead_w is not None for segment in own):
-            # Its share of a node depends on who else was there.
-            ledger = add_up(account_of(session, site, session.get_one(Job, job_id), now))
-            found[job_id] = Emitted(ledger.total.energy_j, ledger.total.known_j, ledger.emissions_g)
-        else:
-            found[job_id] = _emitted(job_id, since, own, drawn.get(job_id, []), site, grids, now)
+        told = _emitted(job_id, since, own, drawn.get(job_id, []), site, grids, now)
+        shares = any(zone_facts(site, segment.zone).node_overhead_w is not None for segment in own)
+        found[job_id] = _with_overhead(session, site, job_id, now, told) if shares else told
     return found
+
+
+def _with_overhead(session: Session, site: Site, job_id: str, now: datetime, told: Emitted) -> Emitted:
+    """The figures of a job that bears a share of its nodes' overhead: who else was there, only its ledger says."""
+    try:
+        ledger = add_up(account_of(session, site, session.get_one(Job, job_id), now))
+    except InputError:
+        return replace(told, emissions_g=None)  # its spec cannot be read, which its own line says
+    return Emitted(ledger.total.energy_j, ledger.total.known_j, ledger.emissions_g)
 
 
 def _emitted(

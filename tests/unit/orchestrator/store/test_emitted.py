@@ -5,6 +5,7 @@ In: jobs that ran in two zones, with rows, moves and intensities of several kind
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -94,6 +95,19 @@ def test_what_is_added_up_together_is_what_each_ledger_says(
             assert found[job_id].emissions_g == pytest.approx(ledger.emissions_g)
     assert found["tiny-3"].energy_j == 0.0 and found["tiny"].energy_j > found["tiny-2"].energy_j > 0.0
     assert found["tiny-3"].emissions_g == 0.0
+
+
+def test_a_job_that_cannot_be_read_keeps_its_joules_and_hides_no_other(store: Store) -> None:
+    site = Site.model_validate({"zones": {name: {"provider": "demo", "node_overhead_w": 150} for name in ("DE", "FR")}})
+    with store.write() as session:
+        for said in AVERAGE:
+            facts.add_intensities(session, replace(said, provider="demo"))
+        job = session.get_one(Job, "tiny")
+        job.spec = {**job.spec, "gone_key": 1}
+    with store.read() as session:
+        found = emitted(session, site, dict.fromkeys(IDS, T0), NOW)
+    assert found["tiny"].energy_j > 0.0 and found["tiny"].emissions_g is None
+    assert found["tiny-2"].emissions_g
 
 
 def test_nobody_asked_for_is_nobody_told(store: Store) -> None:
