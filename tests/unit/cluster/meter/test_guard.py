@@ -60,13 +60,18 @@ def test_one_guard_watches_a_host_and_it_is_nobodys_process(tmp_path: Path, monk
     monkeypatch.setenv("RAY_JOB_ID", "1")
     spool = Spool(tmp_path, "boot")
     spool.limits.write_text('{"GPU-a": 400.0}')
-    for _ in range(2):
-        guard.start(tmp_path, "boot")
     until_s = time.monotonic() + 60
-    while len(guards()) != 1:  # the second ends when it sees that there is one
+    guard.start(tmp_path, "boot")
+    while (free := guard._locked(tmp_path / "boot.guard")) is not None or len(guards()) != 1:
+        if free is not None:
+            os.close(free)
         assert time.monotonic() < until_s
         time.sleep(0.05)
     (alone,) = guards()
+    guard.start(tmp_path, "boot")
+    while guards() != [alone]:  # the second ends when it sees that there is one
+        assert time.monotonic() < until_s
+        time.sleep(0.05)
     assert not {"LOWTIDE_RAY", "RAY_JOB_ID"} & alone.environ().keys()
     assert alone.ppid() != os.getpid() and os.getsid(alone.pid) != os.getsid(0)
     spool.limits.unlink()
