@@ -26,7 +26,7 @@ check: $(STAMP)  ## exactly what CI checks
 
 test: $(STAMP)   ## unit tests first: they fail in seconds
 	$(BIN)/python -m pytest tests/unit -n 2
-	$(BIN)/python -m pytest tests/faults tests/integration -n 2 --dist loadfile
+	$(BIN)/python -m pytest tests/faults tests/integration -n 2 --dist loadfile --no-loadscope-reorder
 
 faults: $(STAMP) ## fifty rounds of faults while jobs train on a cluster of several nodes; SEED and ROUNDS choose others
 	$(BIN)/python -m tests.faults --rounds $(or $(ROUNDS),50) --seed $(or $(SEED),1)

@@ -31,7 +31,7 @@ def selector(order: SegmentOrder, free: Mapping[str, Mapping[str, float]]) -> di
     workers = order.spec.workers
     found = {ZONE: order.zone} | ({GPU_KIND: workers.gpu_kind} if workers.gpu_kind is not None else {})
     if order.nodes and sum(_fit(order, free.get(node, {})) for node in order.nodes) >= order.workers:
-        found[NODE] = f"in({', '.join(order.nodes)})"
+        found[NODE] = f"in({','.join(order.nodes)})"  # Ray takes a blank for a part of the name
     return found
 
 

@@ -17,7 +17,7 @@ STEPS = 1500
 
 
 def test_a_segment_that_hangs_is_killed_and_the_next_one_ends_its_job(lowtide_at: Opening) -> None:
-    site = lowtide_at(stuck_after="2m", renew_within="40s")
+    site = lowtide_at(stuck_after="2m", renew_within="20s")
     training = {"steps": STEPS, "batch_size": 8, "micro_batch_size": 1, "learning_rate": 1e-2}
     site.run("submit", site.spec("still", training=training, checkpoint={"every": "2s"}))
     with site.serving():

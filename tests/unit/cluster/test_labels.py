@@ -46,4 +46,4 @@ def test_the_nodes_that_were_chosen_while_they_have_room_for_all(
     free: dict[str, dict[str, float]], are_named: bool
 ) -> None:
     found = selector(order(3, ("a", "b")), free)
-    assert found == {ZONE: "DE"} | ({NODE: "in(a, b)"} if are_named else {})
+    assert found == {ZONE: "DE"} | ({NODE: "in(a,b)"} if are_named else {})
