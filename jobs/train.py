@@ -251,10 +251,8 @@ class _Run:
             return
         if text:
             print(f"lowtide: {text}", flush=True)
-            with suppress(Unavailable):
-                checkpoint.clear(
-                    self.place.checkpoints, self.place.segment
-                )  # a part of a checkpoint only fills the disk
+            with suppress(Unavailable):  # a part of a checkpoint only fills the disk
+                checkpoint.clear(self.place.checkpoints, self.place.segment)
         self.told = text
         self.watch.note(text)
 
