@@ -49,7 +49,7 @@ def prepare(place: Place) -> Any:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         os.environ["LOCAL_RANK"] = str(torch.device(place.device).index or 0)  # DeepSpeed picks its device by it
         torch.cuda.set_device(place.device)
-    torch.serialization.set_crc32_options(False)  # every file of a checkpoint has its SHA-256
+    torch.serialization.set_crc32_options(False)  # every file of a checkpoint has its checksum
     if os.environ.get("LOWTIDE_DETERMINISTIC", "1") != "0":
         torch.use_deterministic_algorithms(True)
         # Filling costs time and changes no result.

@@ -4,14 +4,13 @@ In: the working folder, and other folders or URLs. Out: what is newest in the wo
 
 Newest is what the latest segment that published anything points at, wherever that lies: see `fence`.
 
-Every file is checked against its manifest's SHA-256 as it comes; a checkpoint with a missing, torn or changed file
+Every file is checked against its manifest's checksum as it comes; a checkpoint with a missing, torn or changed file
 gives way to the next best, wherever that lies. What is read from a URL is what its zone sent, compressed where that
 was faster; a plain folder is read as it is, for nobody at its end could compress.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -24,6 +23,7 @@ from typing import Any
 from jobs.checkpoints import checkpoint, packing
 from jobs.checkpoints.checkpoint import MANIFEST, Published, Sealed, order
 from jobs.checkpoints.fence import content, named_in, pointer_of, pointers_in, refuse
+from jobs.checkpoints.sealing import checksum
 from jobs.checkpoints.target import Target
 from jobs.patience import Pulse, together, told_as
 from jobs.spec import Unavailable
@@ -142,8 +142,8 @@ def _is_same(candidate: _Candidate, here: Published) -> bool:
         files = _manifest(candidate.target.read(f"{candidate.name}/{MANIFEST}"))[1]
     except (_Damaged, Unavailable):
         return False
-    return {name: each.sha256 for name, each in checkpoint.manifest_of(here.folder).items()} == {
-        name: about["sha256"] for name, about in files.items()
+    return {name: each.xxh128 for name, each in checkpoint.manifest_of(here.folder).items()} == {
+        name: about["xxh128"] for name, about in files.items()
     }
 
 
@@ -171,7 +171,7 @@ def _manifest(content: bytes | None) -> tuple[int, dict[str, dict[str, Any]]]:
         for name, about in files.items():
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(name)
-            about["bytes"], about["sha256"] = int(about["bytes"]), str(about["sha256"])
+            about["bytes"], about["xxh128"] = int(about["bytes"]), str(about["xxh128"])
         return int(document["step"]), files
     except (ValueError, KeyError, TypeError) as fault:
         raise _Damaged("its manifest is missing or torn") from fault
@@ -182,7 +182,7 @@ def _fetching(
 ) -> Callable[[Pulse], tuple[Sealed, int]]:
     """The act that fetches one file; it returns what came, and the bytes read for it."""
     stored = str(about.get("stored", file))
-    whole = Sealed(about["bytes"], about["sha256"])
+    whole = Sealed(about["bytes"], about["xxh128"])
 
     def once(pulse: Pulse) -> tuple[Sealed, int]:
         read = 0
@@ -232,7 +232,7 @@ def _patiently(
 
 def _written(chunks: Iterable[bytes], path: Path, pulse: Pulse) -> Sealed:
     """Write, flush and checksum one file. A full disk here is Unavailable, and no fault of the source."""
-    digest, size_bytes = hashlib.sha256(), 0
+    digest, size_bytes = checksum(), 0
     with told_as(str(path)), path.open("wb") as out:
         for chunk in chunks:
             digest.update(chunk)

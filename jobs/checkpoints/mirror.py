@@ -5,7 +5,7 @@ jobs.train pushes each; `bring` takes them from there when the working folder is
     <url>/<job>/published-00000007.json        the pointer of the job's 7th segment, written last; the highest decides
     <url>/<job>/published.json                 the same once more, for people and other tools
     <url>/<job>/step-00000120-7/<file>[.zst]   as it is, or compressed where that is faster
-    <url>/<job>/step-00000120-7/manifest.json  written after the files: their sizes and SHA-256 as they were, and sent
+    <url>/<job>/step-00000120-7/manifest.json  written after the files: their sizes and checksums as they were, and sent
     <url>/<job>/final/                         the finished model, as it is
 
 Sending goes on in the background while the job trains; a newer checkpoint waits until the one before is there, and
@@ -138,7 +138,7 @@ def send(
     if there is None:
         acts = [_sending(target, published.folder, file, bandwidth_bytes_per_s) for file in files]
         for (file, sealed), (stored, size_bytes) in zip(files.items(), together(target.place, acts), strict=True):
-            about = {"bytes": sealed.size_bytes, "sha256": sealed.sha256, "stored": stored, "sent_bytes": size_bytes}
+            about = {"bytes": sealed.size_bytes, "xxh128": sealed.xxh128, "stored": stored, "sent_bytes": size_bytes}
             about_all["files"][file] = about
             sent_bytes += size_bytes
         target.write(f"{name}/{MANIFEST}", _document(about_all))
@@ -198,7 +198,7 @@ def _there(target: Target, published: Published) -> str | None:
 
     As after an end between its manifest and the pointer; or it is an earlier segment's, that this one went on from.
     """
-    sums = {name: sealed.sha256 for name, sealed in manifest_of(published.folder).items()}
+    sums = {name: sealed.xxh128 for name, sealed in manifest_of(published.folder).items()}
     own = order(published.folder.name)[1]
     alike = [name for name in target.folders() if is_name(name) and order(name)[0] == published.step]
     for name in sorted(alike, key=order, reverse=True):
@@ -210,7 +210,7 @@ def _there(target: Target, published: Published) -> str | None:
 def _sums(manifest: bytes | None) -> dict[str, str] | None:
     try:
         files = json.loads(manifest or b"{}").get("files", {})
-        return {name: about["sha256"] for name, about in files.items()}
+        return {name: about["xxh128"] for name, about in files.items()}
     except (ValueError, AttributeError, KeyError, TypeError):
         return None
 

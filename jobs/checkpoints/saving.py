@@ -1,8 +1,9 @@
-"""Saving: a rank's files written side by side, straight from the tensors' memory, hashed and flushed as they go.
+"""Saving: a rank's files written side by side, straight from the tensors' memory, checksummed and flushed as they go.
 In: states and the paths that they belong at. Out: the files, safely on disk, with their sizes and checksums.
 jobs.engine calls it in the writer's thread; it talks to no other rank, so a fault is raised where it happens.
 
-The files are torch's, as DeepSpeed reads them. They carry no CRC32 (jobs.engine turns it off): SHA-256 has its place.
+The files are torch's, as DeepSpeed reads them. They carry no CRC32 (jobs.engine turns it off): the manifest has
+their checksums.
 """
 
 from __future__ import annotations

@@ -1,25 +1,23 @@
-"""One file on its way to the disk: written, hashed and flushed at once, each byte touched in memory once.
-In: bytes in order. Out: the file, safely on disk, with its size and SHA-256.
+"""One file on its way to the disk: written, checksummed and flushed at once, each byte touched in memory once.
+In: bytes in order. Out: the file, safely on disk, with its size and checksum.
 `saving` has torch write a rank's part of a checkpoint into such files.
 
-The hash is of what was in memory, not of what a file system gives back. The disk is busy from the first chunk on, where
-a plain writer leaves all of it to the flush at the end.
+The checksum is of what was in memory, not of what a file system gives back. The disk is busy from the first chunk on,
+where a plain writer leaves all of it to the flush at the end.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
-from jobs.checkpoints.checkpoint import Sealed, flush_s
+from jobs.checkpoints.sealing import Sealed, checksum, flush_s
 from jobs.patience import Beat
 
 _CHUNK_BYTES = 8 << 20
-"""Written, hashed and given to the disk at a time."""
+"""Checksummed, written and given to the disk at a time."""
 _SMALL_BYTES = 1 << 18
 """Less than this is gathered first: the headers of a file of many tensors are a few bytes each."""
 
@@ -31,8 +29,7 @@ class Stream:
         """`beat` is told that it gets on, and may raise; `allow` that it will be silent for so many seconds."""
         self._beat, self._allow = beat, allow
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o666)
-        self._digest = hashlib.sha256()
-        self._hashing = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lowtide-hash")
+        self._checksum = checksum()
         self._gathered = bytearray()
         self._size_bytes = 0
         self.fault: BaseException | None = None
@@ -42,7 +39,6 @@ class Stream:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, at: TracebackType | None) -> None:
-        self._hashing.shutdown()
         os.close(self._file)
 
     def write(self, data: bytes | memoryview) -> int:
@@ -69,7 +65,7 @@ class Stream:
         self._beat()
         self._allow(flush_s(self._size_bytes))
         os.fsync(self._file)
-        return Sealed(self._size_bytes, self._digest.hexdigest())
+        return Sealed(self._size_bytes, self._checksum.hexdigest())
 
     def _drain(self) -> None:
         gathered, self._gathered = self._gathered, bytearray()
@@ -77,16 +73,11 @@ class Stream:
             self._put(memoryview(gathered))
 
     def _put(self, data: memoryview) -> None:
-        hashed: list[Future[None]] = []
-        try:
-            for start in range(0, len(data), _CHUNK_BYTES):
-                self._beat()
-                chunk = data[start : start + _CHUNK_BYTES]
-                hashed.append(self._hashing.submit(self._digest.update, chunk))  # hashlib lets other threads run
-                self._write_out(chunk)
-        finally:
-            for each in hashed:
-                each.result()
+        for start in range(0, len(data), _CHUNK_BYTES):
+            self._beat()
+            chunk = data[start : start + _CHUNK_BYTES]
+            self._checksum.update(chunk)
+            self._write_out(chunk)
 
     def _write_out(self, chunk: memoryview) -> None:
         size_bytes, start = len(chunk), self._size_bytes

@@ -4,7 +4,6 @@ In: checkpoints as training leaves them, made up of normal numbers and of zeros.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import statistics
 import tempfile
@@ -16,6 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+import xxhash
 
 from jobs.checkpoints import checkpoint, mirror
 from jobs.checkpoints.bring import bring
@@ -31,7 +31,7 @@ AS_GOOD = 1.15
 """What was chosen shall take no longer than the better of both, but for so much noise."""
 TURNS = 5
 COPY = 1.25
-"""Bringing verifies and publishes besides: it shall take at most so many times a hashed and flushed copy."""
+"""Bringing verifies and publishes besides: it shall take at most so many times a checksummed and flushed copy."""
 
 
 class Link(Target):
@@ -97,16 +97,16 @@ def _bringing(section: Section, folder: Path, found: Published) -> Table:
             rows.append((kind, f"{taken_s:.2f}", f"{plain_s:.2f}", f"{ratio:.2f}"))
             goal = COPY if kind == "folder" else None
             section.figures.append(Figure(f"bring from {kind}", ratio, "x a copy", at_most=goal))
-    columns = ("from", "s", "a copy, hashed and flushed, s", "x")
+    columns = ("from", "s", "a copy, checksummed and flushed, s", "x")
     return Table(f"{found.size_bytes / 1e6:.0f} MB brought", columns, rows)
 
 
 def _copied_s(source: Path, target: Path) -> float:
-    """One file after the other, each read, hashed, written and flushed."""
+    """One file after the other, each read, checksummed, written and flushed."""
     began_s = time.monotonic()
     target.mkdir()
     for path in source.iterdir():
-        digest = hashlib.sha256()
+        digest = xxhash.xxh3_128()
         with path.open("rb") as given, (target / path.name).open("wb") as out:
             while chunk := given.read(1 << 20):
                 digest.update(chunk)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import xxhash
 
 from jobs.checkpoints import checkpoint, resume
 from jobs.spec import InputError, JobFault, JobSpec
@@ -119,9 +120,13 @@ def test_a_file_that_no_rank_sealed_is_never_published(tmp_path: Path) -> None:
     assert checkpoint.newest(tmp_path) is None
 
 
-def test_names_of_files_are_those_that_sha256sum_would_check(tmp_path: Path) -> None:
-    manifest = json.loads((save(tmp_path, 1).folder / checkpoint.MANIFEST).read_text())
-    assert sorted(manifest["files"]) == ["meta.json", "rank-0.pt", "rank-1.pt"]
+def test_a_manifest_lists_each_file_with_its_size_and_the_checksum_that_xxh128sum_prints(tmp_path: Path) -> None:
+    folder = save(tmp_path, 1).folder
+    files = json.loads((folder / checkpoint.MANIFEST).read_text())["files"]
+    assert sorted(files) == ["meta.json", "rank-0.pt", "rank-1.pt"]
+    for name, about in files.items():
+        content = (folder / name).read_bytes()
+        assert about == {"bytes": len(content), "xxh128": xxhash.xxh128_hexdigest(content)}
 
 
 def spec_with(**changes: object) -> JobSpec:
