@@ -250,3 +250,21 @@ def test_a_trainer_of_transformers_is_paused_and_resumed_on_the_kind_that_it_nam
         assert ground.nodes_of(name, segment.id) == {0: {OTHER_KIND_NARROW}}
     losses: dict[str, Any] = json.loads((ground.site.folder / "FR" / name / "final" / "losses.json").read_text())
     assert sorted(map(int, losses)) == list(range(1, steps + 1))
+
+
+def test_a_segment_that_no_node_holds_alone_lies_on_two(ground: Ground) -> None:
+    site = ground.site
+    spec = site.spec(
+        "wide",
+        training={"steps": 4, "batch_size": 6, "micro_batch_size": 1},
+        workers={"count": 3, "gpus": 1, "cpus": 1, "gpu_kind": "H100"},
+        carbon={"policy": "now", "zones": ["FR"]},
+        env={"DS_ACCELERATOR": "cpu"},
+    )
+    with site.serving():
+        site.run("submit", spec)
+        site.until(lambda: site.job("wide").state == "done", "wide")
+    (segment,) = site.segments("wide")
+    lies = ground.nodes_of("wide", segment.id)
+    assert sorted(lies) == [0, 1, 2] and {len(nodes) for nodes in lies.values()} == {1}
+    assert set.union(*lies.values()) == {OTHER_KIND, OTHER_KIND_NARROW}
