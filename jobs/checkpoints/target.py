@@ -100,6 +100,8 @@ class Target:
         except BaseException:
             with suppress(Exception):  # what is left there counts for nothing; the fault itself goes on
                 file.discard() if kept else file.close()
+            if kept:
+                file.closed = True  # else it would upload what it still holds whenever it is collected
             raise
         return sent
 

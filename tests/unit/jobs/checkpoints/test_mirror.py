@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 
 from jobs.checkpoints import checkpoint, mirror, target
@@ -18,6 +21,7 @@ from jobs.checkpoints.mirror import Mirror, send
 from jobs.checkpoints.shelf import Shelf
 from jobs.checkpoints.target import Target
 from jobs.pace import Parts
+from jobs.patience import GivenUp, bounded
 from jobs.place import Place
 from tests.unit.jobs.checkpoints.shelves import contents, save, write
 
@@ -181,6 +185,21 @@ def test_a_bucket_that_is_not_there_is_told_and_never_made(bucket: str, tmp_path
     sender.finish()
     assert "is not at" in told[0]
     assert brought_step(f"{bucket}-not/job", tmp_path / "new") is None
+
+
+@pytest.mark.parametrize("size_bytes", [1, 20 << 20])
+def test_what_was_given_up_in_the_middle_is_uploaded_by_nobody_later(bucket: str, size_bytes: int) -> None:
+    target = Target(f"{bucket}/job")
+
+    def chunks() -> Iterator[bytes]:
+        yield bytes(size_bytes)
+        raise GivenUp
+
+    with pytest.raises(GivenUp):
+        bounded(target.place, lambda pulse: target.send("half.bin", chunks(), pulse))
+    gc.collect()  # a file that is left open ends itself then
+    assert target.files() == []
+    assert fsspec.filesystem("s3", skip_instance_cache=True).list_multipart_uploads(bucket.removeprefix("s3://")) == []
 
 
 def test_a_target_that_hangs_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
