@@ -1,105 +1,34 @@
-"""WattTime v3 against a server that answers in its shapes; all numbers are synthetic."""
+"""WattTime v3 against a server that answers in its shapes: forecasts, the past, and what its plan refuses."""
 
 from __future__ import annotations
 
-import threading
-import time
-from base64 import b64encode
-from collections.abc import Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.spec import InputError
-from orchestrator.http.faults import SignalFault, SignalGarbled, SignalOutage, SignalRefused
+from orchestrator.http.faults import SignalGarbled, SignalRefused
 from orchestrator.http.session import Http
-from orchestrator.signal.provider import Setup
-from orchestrator.signal.sources import Signals
 from orchestrator.signal.watttime import WattTime, make
-from orchestrator.site import ProviderSite, ZoneSite
-from tests.unit.orchestrator.loopback import QUICK, Asked, ProviderServer, Reply
-
-USER, PASSWORD = "freddo", "secret-9c1"
-ZONE = "CAISO_NORTH"
-AHEAD, PAST = "v3/forecast", "v3/historical"
-FIVE = timedelta(minutes=5)
-FORBIDDEN = Reply(
-    body=b"<html><head><title>403 Forbidden</title></head><body>nginx</body></html>",
-    status=403,
-    headers={"Content-Type": "text/html"},
+from orchestrator.site import ProviderSite
+from tests.unit.orchestrator.loopback import ProviderServer, Reply
+from tests.unit.orchestrator.signal.watttime import (
+    AHEAD,
+    FIVE,
+    PAST,
+    SCOPE,
+    ZONE,
+    account,
+    answer,
+    now,
+    provider,
+    setup,
+    slot,
+    tokens,
 )
-EXPIRED = Reply({"error": "UNAUTHORIZED", "message": "token expired"}, 401)
-SCOPE = {"error": "Invalid query parameters", "message": "Invalid scope. You do not have sufficient access to this."}
 
-
-@pytest.fixture(autouse=True)
-def account(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An account in the environment; and never the turn of a slot."""
-    monkeypatch.setenv("WT_USER", USER)
-    monkeypatch.setenv("WT_PASSWORD", PASSWORD)
-    left_s = 300 - time.time() % 300
-    if left_s < 5:
-        time.sleep(left_s + 0.01)
-    yield
-
-
-@pytest.fixture(autouse=True)
-def tokens(server: ProviderServer) -> list[str]:
-    """The tokens that the server has given out: token-1, token-2 and so on."""
-    given: list[str] = []
-
-    def login(asked: Asked) -> Reply:
-        assert asked.headers["Authorization"] == "Basic " + b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-        given.append(f"token-{len(given) + 1}")
-        return Reply({"token": given[-1]})
-
-    server.replies["login"] = login
-    return given
-
-
-def setup(http: Http, server: ProviderServer, shared: dict[Any, Any] | None = None, **settings: Any) -> Setup:
-    document = {"base_url": server.url, "user_env": "WT_USER", "password_env": "WT_PASSWORD", **settings}
-    site = ProviderSite.model_validate({name: value for name, value in document.items() if value is not None})
-    zone = ZoneSite(provider=["watttime"])
-    return Setup("watttime", ZONE, zone, site, lambda: http, {} if shared is None else shared)
-
-
-@pytest.fixture
-def provider(http: Http, server: ProviderServer) -> WattTime:
-    found = make(setup(http, server))
-    found._limits = QUICK
-    return found
-
-
-def now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-def slot(offset: int = 0) -> datetime:
-    """The start of the current five minutes, or of others so many from it."""
-    return datetime.fromtimestamp(time.time() // 300 * 300, timezone.utc) + offset * FIVE
-
-
-def answer(values: list[Any], first: int = 0, period_s: int = 300, **meta: Any) -> dict[str, Any]:
-    """Rows of pounds per MWh, and what the service says of them."""
-    rows = [
-        {"point_time": (slot(first) + n * timedelta(seconds=period_s)).isoformat(), "value": value}
-        for n, value in enumerate(values)
-    ]
-    said = {
-        "data_point_period_seconds": period_s,
-        "region": ZONE,
-        "warnings": [],
-        "signal_type": "co2_moer",
-        "model": {"date": "2023-03-01"},
-        "units": "lbs_co2_per_mwh",
-        "generated_at_period_seconds": 300,
-        "generated_at": slot().isoformat(),
-        **meta,
-    }
-    return {"data": rows, "meta": {name: value for name, value in said.items() if value is not ...}}
+__all__ = ["account", "provider", "tokens"]
 
 
 def test_the_forecast_is_marginal_in_grams_per_kilowatt_hour_and_says_when_it_was_made(
@@ -152,103 +81,6 @@ def test_average_rates_are_asked_for_by_the_sites_signal_type(http: Http, server
 def test_what_is_no_intensity_is_refused_in_the_site_file(signal_type: str) -> None:
     with pytest.raises(ValueError, match="signal_type"):
         ProviderSite.model_validate({"signal_type": signal_type})
-
-
-@pytest.mark.parametrize("refusal", [EXPIRED, FORBIDDEN])
-def test_a_token_that_has_expired_is_followed_by_one_login_and_one_more_try(
-    provider: WattTime, server: ProviderServer, refusal: Reply
-) -> None:
-    server.on(AHEAD, refusal, Reply(answer([1000, 900])))
-    assert len(provider.forecast(ZONE, now()).points) == 2
-    assert [asked.path for asked in server.asked] == ["/login", "/v3/forecast", "/login", "/v3/forecast"]
-    assert server.asked[3].headers["Authorization"] == "Bearer token-2"
-
-
-@pytest.mark.parametrize(
-    ("refusal", "reason", "words"),
-    [
-        (EXPIRED, "key", "the key in WT_USER and WT_PASSWORD is not accepted .401: UNAUTHORIZED; token expired"),
-        (FORBIDDEN, "access", "the key in WT_USER and WT_PASSWORD has no access to this .403"),
-    ],
-)
-def test_a_token_that_is_refused_again_is_a_refusal_after_one_login(
-    provider: WattTime, server: ProviderServer, refusal: Reply, reason: str, words: str
-) -> None:
-    server.on(AHEAD, refusal)
-    with pytest.raises(SignalRefused, match=words) as caught:
-        provider.forecast(ZONE, now())
-    assert caught.value.reason == reason
-    assert (server.count("login"), server.count(AHEAD)) == (2, 2)
-
-
-def test_a_token_is_renewed_before_its_half_hour_is_over(tmp_path: Path, server: ProviderServer) -> None:
-    clock = [now()]
-    http = Http(tmp_path / "cache", clock=lambda: clock[0])
-    provider = make(setup(http, server))
-    server.on(AHEAD, Reply(answer([1000] * 100)))
-    logins = []
-    for minutes in (0, 10, 25, 35, 50):
-        clock[0] = now() + timedelta(minutes=minutes)
-        provider.forecast(ZONE, clock[0])
-        logins.append(server.count("login"))
-    http.close()
-    assert logins == [1, 1, 1, 2, 2]
-
-
-def test_all_zones_and_threads_share_one_login(http: Http, server: ProviderServer) -> None:
-    shared: dict[Any, Any] = {}
-    zones = [f"REGION_{n}" for n in range(8)]
-    server.replies[AHEAD] = lambda asked: Reply(answer([1000, 900], region=asked.params["region"]))
-    providers = [make(setup(http, server, shared)) for _ in zones]
-    found: list[Any] = []
-
-    def ask(provider: WattTime, zone: str) -> None:
-        found.append(provider.forecast(zone, now()).points)
-
-    threads = [threading.Thread(target=ask, args=pair) for pair in zip(providers, zones, strict=True)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 8
-    assert (server.count("login"), server.count(AHEAD)) == (1, 8)
-
-
-def test_when_the_token_expires_under_all_zones_they_share_the_new_login(http: Http, server: ProviderServer) -> None:
-    shared: dict[Any, Any] = {}
-    zones = ["A", "B", "C"]
-
-    def reply(asked: Asked) -> Reply:
-        good = asked.headers["Authorization"] == "Bearer token-2"
-        return Reply(answer([1000, 900], region=asked.params["region"])) if good else EXPIRED
-
-    server.replies[AHEAD] = reply
-    for zone in zones:
-        assert make(setup(http, server, shared)).forecast(zone, now()).zone == zone
-    assert server.count("login") == 2
-
-
-@pytest.mark.parametrize(
-    ("reply", "kind", "reason", "words"),
-    [
-        (Reply({"error": "BAD"}, 401), SignalRefused, "key", "the key in WT_USER and WT_PASSWORD is not accepted"),
-        (FORBIDDEN, SignalRefused, "key", "the key in WT_USER and WT_PASSWORD is not accepted .403"),
-        (Reply({}, 429, {"Retry-After": "300"}), SignalOutage, "outage", "asks for fewer questions"),
-        (Reply({"ok": 1}), SignalGarbled, "garbled", "answered a login without a token; check base_url"),
-        (Reply({"token": "a\nb"}), SignalGarbled, "garbled", "without a token"),
-        (Reply(body=b"<html>"), SignalGarbled, "garbled", "/login answered with .* not JSON"),
-    ],
-)
-def test_a_login_that_fails_is_told_once_and_nothing_else_is_asked(
-    provider: WattTime, server: ProviderServer, reply: Reply, kind: type[SignalFault], reason: str, words: str
-) -> None:
-    provider._login._limits = QUICK
-    server.on("login", reply)
-    with pytest.raises(kind, match=words) as caught:
-        provider.forecast(ZONE, now())
-    assert caught.value.reason == reason
-    assert str(caught.value).startswith(f"watttime: zone {ZONE}: ")
-    assert [asked.path for asked in server.asked] == ["/login"]
 
 
 @pytest.mark.parametrize(
@@ -389,45 +221,3 @@ def test_a_long_past_is_asked_for_in_pieces_that_the_service_allows(provider: Wa
     assert len(spans) == 3
     assert all(end - start <= timedelta(days=32) for start, end in spans)
     assert [end + FIVE for _, end in spans[:-1]] == [start for start, _ in spans[1:]]
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"user_env": None}, "providers.watttime.user_env: is missing; name the environment variable"),
-        ({"password_env": None}, "providers.watttime.password_env: is missing; name the environment variable"),
-        ({"password_env": "NO_SUCH"}, "password_env: NO_SUCH is not set; export it"),
-    ],
-)
-def test_a_site_file_without_an_account_is_refused(
-    http: Http, server: ProviderServer, settings: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(InputError, match=words):
-        make(setup(http, server, **settings))
-
-
-def test_neither_password_nor_token_is_in_any_file_message_or_log(
-    cache_folder: Path, server: ProviderServer, caplog: Any
-) -> None:
-    caplog.set_level("DEBUG")
-    settings = ProviderSite(base_url=server.url, user_env="WT_USER", password_env="WT_PASSWORD")
-    signals = Signals({ZONE: ZoneSite(provider=["watttime"])}, {"watttime": settings}, cache_folder, hold_off_s=0)
-    server.on(AHEAD, Reply(answer([1000, 900])))
-    signals.forecast(ZONE)
-    server.on(PAST, Reply({"error": "token-1 is unknown"}, 400))
-    with pytest.raises(SignalRefused) as caught:
-        signals.measured(ZONE, slot(-3), slot(0))
-    basic = b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    files = [path for path in cache_folder.rglob("*") if path.is_file()]
-    assert files
-    for secret in ("token-1", basic):
-        assert secret not in str(caught.value)
-        assert secret not in caplog.text
-        assert not any(secret.encode() in path.read_bytes() for path in files)
-    assert not any(PASSWORD.encode() in path.read_bytes() for path in files)
-
-
-def test_a_login_that_repeats_the_password_hides_it(provider: WattTime, server: ProviderServer) -> None:
-    server.on("login", Reply({"error": f"{PASSWORD} is not the password of {USER}"}, 401))
-    with pytest.raises(SignalRefused, match=r"\*\*\* is not the password"):
-        provider.forecast(ZONE, now())
