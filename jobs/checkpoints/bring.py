@@ -142,9 +142,7 @@ def _is_same(candidate: _Candidate, here: Published) -> bool:
         files = _manifest(candidate.target.read(f"{candidate.name}/{MANIFEST}"))[1]
     except (_Damaged, Unavailable):
         return False
-    return {name: each.xxh128 for name, each in checkpoint.manifest_of(here.folder).items()} == {
-        name: about["xxh128"] for name, about in files.items()
-    }
+    return checkpoint.manifest_of(here.folder) == {name: Sealed.of(about) for name, about in files.items()}
 
 
 def _copied(candidate: _Candidate, folder: Path, keep: int, segment: int) -> tuple[Published, int]:
@@ -171,7 +169,7 @@ def _manifest(content: bytes | None) -> tuple[int, dict[str, dict[str, Any]]]:
         for name, about in files.items():
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(name)
-            about["bytes"], about["xxh128"] = int(about["bytes"]), str(about["xxh128"])
+            Sealed.of(about)  # raises where it is none
         return int(document["step"]), files
     except (ValueError, KeyError, TypeError) as fault:
         raise _Damaged("its manifest is missing or torn") from fault
@@ -182,7 +180,7 @@ def _fetching(
 ) -> Callable[[Pulse], tuple[Sealed, int]]:
     """The act that fetches one file; it returns what came, and the bytes read for it."""
     stored = str(about.get("stored", file))
-    whole = Sealed(about["bytes"], about["xxh128"])
+    whole = Sealed.of(about)
 
     def once(pulse: Pulse) -> tuple[Sealed, int]:
         read = 0
@@ -196,7 +194,7 @@ def _fetching(
         came = counted()
         try:
             plain = packing.unpacked(came) if stored != file and stored.endswith(packing.SUFFIX) else came
-            return _written(plain, partial / file, pulse), read
+            return _written(plain, partial / file, whole.kind, pulse), read
         except FileNotFoundError as fault:
             raise _Damaged(f"{file} is missing") from fault
         except ValueError as fault:
@@ -230,15 +228,15 @@ def _patiently(
     return found
 
 
-def _written(chunks: Iterable[bytes], path: Path, pulse: Pulse) -> Sealed:
+def _written(chunks: Iterable[bytes], path: Path, kind: str, pulse: Pulse) -> Sealed:
     """Write, flush and checksum one file. A full disk here is Unavailable, and no fault of the source."""
-    digest, size_bytes = checksum(), 0
+    found, size_bytes = checksum(kind), 0
     with told_as(str(path)), path.open("wb") as out:
         for chunk in chunks:
-            digest.update(chunk)
+            found.update(chunk)
             size_bytes += len(chunk)
             out.write(chunk)
         out.flush()
         pulse.beat(checkpoint.flush_s(size_bytes))
         os.fsync(out.fileno())
-    return Sealed(size_bytes, digest.hexdigest())
+    return Sealed(size_bytes, found.hexdigest(), kind)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.checkpoints import packing
-from jobs.checkpoints.checkpoint import MANIFEST, POINTER, Published, is_name, manifest_of, order
+from jobs.checkpoints.checkpoint import MANIFEST, POINTER, Published, Sealed, is_name, manifest_of, order
 from jobs.checkpoints.fence import content, named_in, pointer_of, pointers_in, refuse
 from jobs.checkpoints.target import CHUNK_BYTES, Target
 from jobs.patience import LANES, Pulse, together
@@ -138,8 +138,7 @@ def send(
     if there is None:
         acts = [_sending(target, published.folder, file, bandwidth_bytes_per_s) for file in files]
         for (file, sealed), (stored, size_bytes) in zip(files.items(), together(target.place, acts), strict=True):
-            about = {"bytes": sealed.size_bytes, "xxh128": sealed.xxh128, "stored": stored, "sent_bytes": size_bytes}
-            about_all["files"][file] = about
+            about_all["files"][file] = {**sealed.listed(), "stored": stored, "sent_bytes": size_bytes}
             sent_bytes += size_bytes
         target.write(f"{name}/{MANIFEST}", _document(about_all))
     kept = _point(target, name, keep, segment)
@@ -198,19 +197,19 @@ def _there(target: Target, published: Published) -> str | None:
 
     As after an end between its manifest and the pointer; or it is an earlier segment's, that this one went on from.
     """
-    sums = {name: sealed.xxh128 for name, sealed in manifest_of(published.folder).items()}
+    files = manifest_of(published.folder)
     own = order(published.folder.name)[1]
     alike = [name for name in target.folders() if is_name(name) and order(name)[0] == published.step]
     for name in sorted(alike, key=order, reverse=True):
-        if order(name)[1] <= own and _sums(target.read(f"{name}/{MANIFEST}")) == sums:
+        if order(name)[1] <= own and _listed(target.read(f"{name}/{MANIFEST}")) == files:
             return name
     return None
 
 
-def _sums(manifest: bytes | None) -> dict[str, str] | None:
+def _listed(manifest: bytes | None) -> dict[str, Sealed] | None:
     try:
         files = json.loads(manifest or b"{}").get("files", {})
-        return {name: about["xxh128"] for name, about in files.items()}
+        return {name: Sealed.of(about) for name, about in files.items()}
     except (ValueError, AttributeError, KeyError, TypeError):
         return None
 

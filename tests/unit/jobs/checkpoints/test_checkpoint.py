@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import xxhash
 
 from jobs.checkpoints import checkpoint, resume
+from jobs.checkpoints.bring import bring
 from jobs.spec import InputError, JobFault, JobSpec
 
 
@@ -127,6 +129,21 @@ def test_a_manifest_lists_each_file_with_its_size_and_the_checksum_that_xxh128su
     for name, about in files.items():
         content = (folder / name).read_bytes()
         assert about == {"bytes": len(content), "xxh128": xxhash.xxh128_hexdigest(content)}
+
+
+def test_a_checkpoint_of_before_is_checked_by_its_sha256_here_and_where_it_is_brought(tmp_path: Path) -> None:
+    folder = save(tmp_path / "old", 1).folder
+    manifest = json.loads((folder / checkpoint.MANIFEST).read_text())
+    for name, about in manifest["files"].items():
+        del about["xxh128"]
+        about["sha256"] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    (folder / checkpoint.MANIFEST).write_text(json.dumps(manifest))
+    for place in ("new", "newer"):  # what was brought once is as it was
+        found = bring(tmp_path / place, [str(tmp_path / ("old" if place == "new" else "new"))], keep=1).found
+        assert found is not None and found.step == 1
+        assert json.loads((found.folder / checkpoint.MANIFEST).read_text()) == manifest
+    (folder / "rank-0.pt").write_bytes((folder / "rank-0.pt").read_bytes()[::-1])
+    assert checkpoint.newest(tmp_path / "old") is None
 
 
 def spec_with(**changes: object) -> JobSpec:
